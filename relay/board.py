@@ -1,0 +1,73 @@
+"""What is true right now and lives in memory: each room writes its part, the admin room reads it."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class UpstreamState(StrEnum):
+    """Where the connection to the upstream stands."""
+
+    WAITING = "waiting"
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    WELCOMED = "welcomed"
+    SUBSCRIBED = "subscribed"
+    AUTH_FAILED = "auth_failed"
+    STOPPED = "stopped"
+
+
+@dataclass(slots=True)
+class UpstreamBoard:
+    """The upstream room's part.
+
+    Attributes:
+        state: stage of the present epoch.
+        epoch: number of the present or last life of the connection, from 1.
+        since_ms: wall time of the last change of `state`.
+        last_message_ms: wall time of the last application message, None before the first.
+        last_error: why the last epoch ended, a sentence.
+        first_sweep_done: whether this epoch's first sweep has ended well (readiness).
+        in_sync: whether the trailing sweep has too.
+        questions_open: disbelieved frames that REST is still to be asked about.
+    """
+
+    state: UpstreamState = UpstreamState.WAITING
+    epoch: int = 0
+    since_ms: int = 0
+    last_message_ms: int | None = None
+    last_error: str | None = None
+    first_sweep_done: bool = False
+    in_sync: bool = False
+    questions_open: int = 0
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether a live, acknowledged subscription exists."""
+        return self.state is UpstreamState.SUBSCRIBED
+
+
+@dataclass(slots=True)
+class TargetBoard:
+    """What the scheduler knows of one target.
+
+    Attributes:
+        in_flight: attempts under way.
+        last_started: monotonic time at which the last attempt began, None before the first.
+        last_success_ms: wall time of the last 2xx.
+        last_error: why the last failed attempt failed.
+    """
+
+    in_flight: int = 0
+    last_started: float | None = None
+    last_success_ms: int | None = None
+    last_error: str | None = None
+
+
+@dataclass(slots=True)
+class Board:
+    """All of it."""
+
+    upstream: UpstreamBoard = field(default_factory=UpstreamBoard)
+    targets: dict[str, TargetBoard] = field(default_factory=dict)
+    store_failure: str | None = None
+    stopping: bool = False

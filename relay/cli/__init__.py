@@ -1,0 +1,49 @@
+"""The command line: one group, one file per kind of command, errors turned into sentences and exit codes."""
+
+from typing import Any
+
+import click
+
+from relay import __version__
+from relay.cli.run import check, run
+from relay.cli.store import store
+from relay.cli.tools import demo, listen, secret, simulate
+from relay.errors import ConfigError, RelayError, StoreError, UsageError
+
+_FAILED, _USAGE, _STORE = 1, 2, 3
+
+
+class RelayGroup(click.Group):
+    """Lists commands in the order a newcomer needs them and knows what errors mean."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which they were added."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; an error of ours becomes its sentence and its exit code."""
+        try:
+            return super().invoke(ctx)
+        except RelayError as error:
+            click.echo(str(error) if isinstance(error, ConfigError) else f"houdini-relay: {error}", err=True)
+            ctx.exit(exit_code(error))
+
+
+def exit_code(error: RelayError) -> int:
+    """2 for what a restart cannot help, 3 for the store, 1 for the rest."""
+    if isinstance(error, (ConfigError, UsageError)):
+        return _USAGE
+    return _STORE if isinstance(error, StoreError) else _FAILED
+
+
+@click.group(cls=RelayGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
+@click.version_option(__version__, "--version", prog_name="houdini-relay", message="%(prog)s %(version)s")
+def main() -> None:
+    """Forward HoudiniSwap order updates from their WebSocket to your webhooks.
+
+    Signed, durable, in order. Start with `houdini-relay demo`.
+    """
+
+
+for command in (run, check, demo, simulate, listen, secret, store):
+    main.add_command(command)

@@ -1,0 +1,45 @@
+"""Options that several commands share."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from relay import log
+from relay.config import Settings, load
+from relay.config.secrets import secret_values
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def config_option(command: Command) -> Command:
+    """`-c/--config`, from the environment when it is not given."""
+    return click.option(
+        "-c",
+        "--config",
+        "config_path",
+        type=click.Path(path_type=Path),
+        default=Path("config.yaml"),
+        envvar="HOUDINI_RELAY_CONFIG",
+        show_default=True,
+        show_envvar=True,
+        help="The configuration file.",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """`--json`: one JSON document on standard output, nothing else there."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document for machines.")(command)
+
+
+def load_settings(path: Path, *, require_secrets: bool) -> Settings:
+    """Read the configuration and see to it that its secrets never reach a log line.
+
+    Raises:
+        ConfigError: with a report of every problem.
+    """
+    settings = load(path, environ=os.environ, require_secrets=require_secrets)
+    log.register_secrets(secret_values(settings))
+    return settings

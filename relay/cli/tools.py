@@ -1,0 +1,202 @@
+"""`demo`, `simulate`, `listen` and `secret`: trying the relay out without an account."""
+
+import asyncio
+import dataclasses
+import json
+import os
+import signal
+from collections.abc import Coroutine
+from typing import Any, Final
+
+import click
+
+from relay import log
+from relay.cli.show import DemoScreen, describe_arrival
+from relay.clock import SystemClock, system_rng
+from relay.delivery.signer import new_secret
+from relay.errors import UsageError
+from relay.simulator.demo import Demo
+from relay.simulator.player import Player
+from relay.simulator.receiver import Arrival, Misbehaviour, Receiver
+from relay.simulator.server import SimulatedUpstream
+from relay.simulator.world import World
+
+_PARTNER: Final = "demo-partner"
+_UPSTREAM_SECRET: Final = "demo-secret"  # noqa: S105 - of the simulator, which anyone may use
+_SNIPPET: Final = """\
+upstream:
+  websocket_url: {websocket_url}
+  rest_url: {rest_url}
+  partner_id: {partner}
+  secret: {secret}
+"""
+
+
+@click.command()
+@click.option("--orders", type=click.IntRange(1, 10_000), default=60, show_default=True, help="Orders to play.")
+@click.option("--rate", type=click.FloatRange(0.1, 1000), default=20, show_default=True, help="Updates per second.")
+@click.option("--calm", is_flag=True, help="No outage and no failing receiver on the way.")
+@click.option("--keep-running", is_flag=True, help="Leave everything up afterwards, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print the verdict as one JSON document.")
+@click.pass_context
+def demo(ctx: click.Context, orders: int, rate: float, calm: bool, keep_running: bool, as_json: bool) -> None:
+    """Show it all on this machine: upstream, relay, receiver, and a verdict.
+
+    Everything talks over real sockets on 127.0.0.1; the relay is a child
+    process of its own. On the way the upstream drops the connection and the
+    receiver fails for a while. Exit code 1 if anything was lost, doubled, out
+    of order, altered or wrongly signed.
+    """
+    log.configure("error", "auto")
+    with DemoScreen(quiet=as_json) as screen:
+        show = Demo(
+            clock=SystemClock(),
+            orders=orders,
+            rate=rate,
+            calm=calm,
+            keep_running=keep_running,
+            on_arrival=screen.arrival,
+            say=screen.say,
+        )
+        verdict = asyncio.run(_until_interrupted(show.run(), show.stop_requested))
+    if as_json:
+        click.echo(json.dumps({"ok": verdict.ok, **dataclasses.asdict(verdict)}, indent=2))
+    else:
+        click.echo("\n".join(verdict.lines()))
+    ctx.exit(0 if verdict.ok else 1)
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=8788, show_default=True, help="0 takes a free one.")
+@click.option("--orders", type=click.IntRange(0, 1_000_000), default=1000, show_default=True, help="Orders to play.")
+@click.option("--rate", type=click.FloatRange(0.01, 5000), default=2, show_default=True, help="Updates per second.")
+@click.option("--seed", type=int, default=None, help="Play the same lives every time.")
+def simulate(port: int, orders: int, rate: float, seed: int | None) -> None:
+    """Stand in for the upstream: WebSocket and REST on 127.0.0.1.
+
+    Plays orders through their documented lives until Ctrl-C and prints what to
+    paste into a configuration. `POST /control/faults` makes it misbehave;
+    `GET /control/state` shows every switch.
+    """
+    log.configure("warning", "auto")
+    asyncio.run(_simulate(port, orders, rate, seed))
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=8789, show_default=True, help="0 takes a free one.")
+@click.option("--secret", "secrets", multiple=True, envvar="RELAY_WEBHOOK_SECRET", show_envvar=True,
+              help="whsec_... that may sign; repeat it for several. One is made up when none is given.")  # fmt: skip
+@click.option("--fail-rate", type=click.FloatRange(0, 1), default=0, show_default=True, help="Share that fails.")
+@click.option("--status", type=click.IntRange(200, 599), default=500, show_default=True, help="Status of a failure.")
+@click.option("--delay", type=click.FloatRange(0, 120), default=0, show_default=True, help="Seconds before an answer.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document per delivery.")
+def listen(port: int, secrets: tuple[str, ...], fail_rate: float, status: int, delay: float, as_json: bool) -> None:
+    """Receive webhooks on 127.0.0.1, verify them and print what came.
+
+    Answers 200 to what is signed rightly and 401 to the rest, until Ctrl-C.
+    """
+    log.configure("warning", "auto")
+    trouble = Misbehaviour(fail_rate=fail_rate, status=status, delay=delay)
+    asyncio.run(_listen(port, list(secrets), trouble, as_json))
+
+
+@click.group()
+def secret() -> None:
+    """Make secrets."""
+
+
+@secret.command("new")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document for machines.")
+def secret_new(as_json: bool) -> None:
+    """Print a new webhook secret (whsec_..., 32 random bytes).
+
+    Put it first into the target's `secrets` and give it to the receiver. To
+    rotate, keep the old one second until the receiver knows the new one.
+    """
+    made = new_secret(os.urandom(32))
+    click.echo(json.dumps({"secret": made}) if as_json else made)
+
+
+async def _simulate(port: int, orders: int, rate: float, seed: int | None) -> None:
+    rng, clock = system_rng(), SystemClock()
+    if seed is not None:
+        rng.seed(seed)
+    world = World(clock, rng)
+    upstream = SimulatedUpstream(world, partner_id=_PARTNER, secret=_UPSTREAM_SECRET)
+    await _start(upstream.start("127.0.0.1", port), port)
+    stop = asyncio.Event()
+    try:
+        click.echo("# Paste this into config.yaml; then: houdini-relay run\n")
+        click.echo(
+            _SNIPPET.format(
+                websocket_url=upstream.websocket_url,
+                rest_url=upstream.rest_url,
+                partner=_PARTNER,
+                secret=_UPSTREAM_SECRET,
+            )
+        )
+        click.echo(f'# control: curl -d \'{{"actions":["drop"]}}\' http://127.0.0.1:{upstream.port}/control/faults')
+        player = Player(world, orders=orders, rate=rate, rng=rng, clock=clock)
+        await _until_interrupted(_play(player, stop), stop)
+    finally:
+        await upstream.stop()
+
+
+async def _play(player: Player, stop: asyncio.Event) -> None:
+    playing = asyncio.create_task(player.run(), name="player")
+    try:
+        await stop.wait()
+    finally:
+        playing.cancel()
+
+
+async def _listen(port: int, secrets: list[str], trouble: Misbehaviour, as_json: bool) -> None:
+    made_up = not secrets
+    if made_up:
+        secrets = [new_secret(os.urandom(32))]
+
+    def show(arrival: Arrival) -> None:
+        click.echo(describe_arrival(arrival, as_json=as_json))
+
+    try:
+        receiver = Receiver(secrets, clock=SystemClock(), rng=system_rng(), on_arrival=show)
+    except ValueError as error:
+        raise UsageError(f"--secret: {error}") from error
+    receiver.misbehaviour = trouble
+    await _start(receiver.start("127.0.0.1", port), port)
+    stop = asyncio.Event()
+    try:
+        if not as_json:
+            click.echo(
+                f"# listening; a target for config.yaml:\n- name: listen\n  url: http://127.0.0.1:{receiver.port}/"
+            )
+            click.echo(f"  secrets: [{secrets[0] if made_up else '<the secret you gave>'}]\n")
+        await _until_interrupted(_wait(stop), stop)
+    finally:
+        await receiver.stop()
+
+
+async def _wait(stop: asyncio.Event) -> None:
+    await stop.wait()
+
+
+async def _start(starting: Coroutine[Any, Any, None], port: int) -> None:
+    try:
+        await starting
+    except OSError as error:
+        raise UsageError(f"--port {port}: {error.strerror or error}; choose another, 0 takes a free one") from error
+
+
+async def _until_interrupted(work: Coroutine[Any, Any, Any], stop: asyncio.Event) -> Any:
+    """Run `work`; Ctrl-C or SIGTERM asks it to stop, a second one cuts it off."""
+    task = asyncio.ensure_future(work)
+
+    def on_signal() -> None:
+        if stop.is_set():
+            task.cancel()
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    return await task

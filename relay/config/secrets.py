@@ -1,0 +1,33 @@
+"""All the secrets of a configuration, so that logs can be told never to show them."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from relay.errors import SecretUnreadable
+from relay.model import Secret
+
+
+def secret_values(settings: BaseModel) -> Iterator[str]:
+    """Every secret value that can be read now, wherever it stands in these settings."""
+    for name in type(settings).model_fields:
+        for secret in _find(getattr(settings, name)):
+            try:
+                yield secret.reveal()
+            except SecretUnreadable:
+                continue
+
+
+def _find(value: Any) -> Iterator[Secret]:
+    if isinstance(value, Secret):
+        yield value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _find(getattr(value, name))
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _find(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _find(item)

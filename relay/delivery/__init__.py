@@ -1,0 +1,1 @@
+"""Store to target: scheduling, signing and sending deliveries."""

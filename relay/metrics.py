@@ -1,0 +1,77 @@
+"""Counters, gauges and histograms of one process, all in memory; `/metrics` renders them.
+
+Labels are bounded: event types, outcomes, result words and configured target names; whatever the upstream
+invents is folded into `other`.
+"""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+PREFIX: Final = "houdini_relay"
+_FAST: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30)
+_LATENCY: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 1800, 7200, 43200, 259200)
+
+
+class Metrics:
+    """The metrics of interface section 6; one instance per process, handed down."""
+
+    def __init__(self, version: str) -> None:
+        self.registry = CollectorRegistry()
+        self._upstream()
+        self._rest_and_events()
+        self._deliveries()
+        self._store(version)
+
+    def render(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(name, help_text, labels, namespace=PREFIX, registry=self.registry)
+
+    def _gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
+        return Gauge(name, help_text, labels, namespace=PREFIX, registry=self.registry)
+
+    def _histogram(self, name: str, help_text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(name, help_text, labels, namespace=PREFIX, registry=self.registry, buckets=buckets)
+
+    def _upstream(self) -> None:
+        self.upstream_connected = self._gauge("upstream_connected", "1 while subscribed upstream.")
+        self.upstream_in_sync = self._gauge("upstream_in_sync", "1 while subscribed, swept and settled.")
+        self.upstream_connects = self._counter("upstream_connects", "Connection attempts by result.", "result")
+        self.upstream_messages = self._counter("upstream_messages", "Messages from the socket by type.", "type")
+        self.upstream_last_message = self._gauge(
+            "upstream_last_message_timestamp_seconds", "Unix time of the last application message."
+        )
+        self.gaps = self._counter("gaps", "Times without a live subscription that have ended.")
+        self.gap_seconds = self._counter("gap_seconds", "Seconds without a live subscription.")
+        self.intake_dropped = self._counter("intake_dropped", "Frames dropped on overflow; each asks for a sweep.")
+
+    def _rest_and_events(self) -> None:
+        self.sweeps = self._counter("backfill_sweeps", "Sweeps over REST by result.", "result")
+        self.backfill_changes = self._counter("backfill_changes", "Events that backfill found.")
+        self.rest_requests = self._counter("rest_requests", "REST requests.", "endpoint", "code")
+        self.events = self._counter("events", "Events written.", "type", "origin")
+        self.duplicates = self._counter("duplicates", "Snapshots that showed nothing new.", "origin")
+        self.disbelieved = self._counter("disbelieved", "Snapshots not believed and asked about over REST.", "origin")
+
+    def _deliveries(self) -> None:
+        self.deliveries = self._counter("deliveries", "Deliveries ended, by status.", "target", "status")
+        self.attempts = self._counter("attempts", "Attempts by outcome.", "target", "outcome")
+        self.attempt_duration = self._histogram(
+            "attempt_duration_seconds", "How long attempts took, to the end of the answer.", _FAST, "target"
+        )
+        self.delivery_latency = self._histogram(
+            "delivery_latency_seconds", "From the frame being read to the receiver's 2xx.", _LATENCY, "target"
+        )
+        self.queue_depth = self._gauge("queue_depth", "Deliveries not ended, by status.", "target", "status")
+        self.queue_oldest_age = self._gauge(
+            "queue_oldest_age_seconds", "Age of the oldest delivery not ended.", "target"
+        )
+
+    def _store(self, version: str) -> None:
+        self.store_commit = self._histogram("store_commit_seconds", "Duration of COMMIT.", _FAST)
+        self.store_size = self._gauge("store_size_bytes", "Size of the store's files.")
+        self.build_info = self._gauge("build_info", "Always 1; the label is the version.", "version")
+        self.build_info.labels(version).set(1)

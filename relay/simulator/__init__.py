@@ -1,0 +1,1 @@
+"""A stand-in upstream and a verifying receiver; shares no code with what it tests."""

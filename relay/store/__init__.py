@@ -1,0 +1,1 @@
+"""The durable middle: orders, events, deliveries and attempts."""

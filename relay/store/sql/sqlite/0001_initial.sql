@@ -1,0 +1,101 @@
+CREATE TABLE meta(
+  key   TEXT PRIMARY KEY,
+  value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- One row a target: everything that must survive a restart about it as a whole.
+CREATE TABLE targets(
+  id                   INTEGER PRIMARY KEY AUTOINCREMENT,
+  name                 TEXT NOT NULL UNIQUE,
+  configured           INTEGER NOT NULL DEFAULT 1,   -- 0: orphaned, its deliveries are kept
+  paused_ms            INTEGER,
+  parked_ms            INTEGER,
+  resumed_ms           INTEGER,
+  breaker              TEXT NOT NULL DEFAULT 'closed',
+  consecutive_failures INTEGER NOT NULL DEFAULT 0,
+  breaker_changed_ms   INTEGER,
+  probe_due_ms         INTEGER,
+  throttled_until_ms   INTEGER
+) STRICT;
+
+-- The projection: the last believed state of every order seen.
+CREATE TABLE orders(
+  id            INTEGER PRIMARY KEY AUTOINCREMENT,
+  houdini_id    TEXT NOT NULL UNIQUE,
+  status        INTEGER NOT NULL,
+  ranked_status INTEGER,                     -- last believed code that the table of codes knows
+  fields        TEXT NOT NULL,               -- JSON object of the status fields
+  created       TEXT,
+  terminal      INTEGER NOT NULL,
+  silent        INTEGER NOT NULL,
+  sequence      INTEGER NOT NULL,
+  status_counts TEXT NOT NULL,               -- JSON object: status code -> events
+  last_event_id INTEGER REFERENCES events(id),
+  learned_ms    INTEGER NOT NULL,
+  believed_ms   INTEGER NOT NULL
+) STRICT;
+CREATE INDEX orders_open ON orders(id) WHERE terminal = 0;
+
+CREATE TABLE events(
+  id              INTEGER PRIMARY KEY AUTOINCREMENT,
+  webhook_id      TEXT NOT NULL UNIQUE,
+  lane            TEXT NOT NULL,             -- houdiniId, or relay:<subject>
+  type            TEXT NOT NULL,
+  at_ms           INTEGER NOT NULL,
+  sequence        INTEGER,                   -- from here on: NULL for a notice
+  status          INTEGER,
+  previous_status INTEGER,
+  changed         TEXT,                      -- JSON list
+  origin          TEXT,
+  body            BLOB NOT NULL
+) STRICT;
+CREATE INDEX events_lane ON events(lane, id);
+
+-- state: 0 ready (head of its lane), 1 blocked, 2 delivered, 3 dead, 4 superseded, 5 cancelled
+CREATE TABLE deliveries(
+  id               INTEGER PRIMARY KEY AUTOINCREMENT,
+  target_id        INTEGER NOT NULL REFERENCES targets(id),
+  lane             TEXT NOT NULL,
+  event_id         INTEGER NOT NULL REFERENCES events(id),
+  state            INTEGER NOT NULL,
+  reason           TEXT,
+  replay           INTEGER NOT NULL DEFAULT 0,
+  due_ms           INTEGER NOT NULL,
+  attempts_made    INTEGER NOT NULL DEFAULT 0,
+  created_ms       INTEGER NOT NULL,
+  first_attempt_ms INTEGER,
+  finished_ms      INTEGER,
+  last_outcome     TEXT,
+  last_status_code INTEGER
+) STRICT;
+CREATE UNIQUE INDEX deliveries_once ON deliveries(event_id, target_id) WHERE replay = 0;
+CREATE INDEX deliveries_due  ON deliveries(target_id, due_ms, id) WHERE state = 0;
+CREATE INDEX deliveries_lane ON deliveries(target_id, lane, id) WHERE state < 2;
+CREATE INDEX deliveries_open ON deliveries(target_id, id) WHERE state < 2;
+CREATE INDEX deliveries_dead ON deliveries(target_id, id) WHERE state = 3;
+
+CREATE TABLE attempts(
+  id            INTEGER PRIMARY KEY AUTOINCREMENT,
+  delivery_id   INTEGER NOT NULL REFERENCES deliveries(id),
+  number        INTEGER NOT NULL,
+  at_ms         INTEGER NOT NULL,
+  duration_ms   REAL NOT NULL,
+  outcome       TEXT NOT NULL,
+  status_code   INTEGER,
+  error         TEXT,
+  response_body BLOB NOT NULL,
+  manual        INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX attempts_delivery ON attempts(delivery_id);
+
+-- Frames that were not believed, one an order, until REST has said what is true.
+CREATE TABLE questions(
+  houdini_id TEXT PRIMARY KEY,
+  status     INTEGER NOT NULL,
+  frame      BLOB NOT NULL,
+  sideways   INTEGER NOT NULL,
+  seen_ms    INTEGER NOT NULL,
+  ask_at_ms  INTEGER NOT NULL,
+  asked      INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX questions_due ON questions(ask_at_ms);

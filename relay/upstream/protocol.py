@@ -1,0 +1,232 @@
+"""What the upstream's socket says, as values: bytes in, messages and snapshots out.
+
+Pure. An order's JSON is never re-written: what is forwarded later is the text that came, byte for byte.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from relay.model import Origin, Snapshot
+
+MAX_ID_LENGTH: Final = 200
+_MAX_CREATED_LENGTH: Final = 64
+_MAX_TEXT_LENGTH: Final = 200
+_INT32: Final = range(-(2**31), 2**31)
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The credentials were accepted."""
+
+    partner_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """A subscription is confirmed; `ids` is None for all orders (an empty list may mean that too)."""
+
+    ids: frozenset[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribed:
+    """A subscription has ended; `ids` is None for everything."""
+
+    ids: frozenset[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class OrderUpdate:
+    """An order as it is now; `order` is its JSON as it came, not looked into yet."""
+
+    order: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """The answer to our application ping."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamErrorMessage:
+    """The upstream could not process something we said, or refuses us (`AUTH_FAILED`)."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownMessage:
+    """A well-formed message of a type nobody documented."""
+
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class BadMessage:
+    """Not a message at all; `reason` is safe to log."""
+
+    reason: str
+
+
+Message = Welcome | Subscribed | Unsubscribed | OrderUpdate | Pong | UpstreamErrorMessage | UnknownMessage | BadMessage
+
+
+class BadOrder(ValueError):
+    """An order object that lacks what every order must have; `str()` is safe to log."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedOrder:
+    """An order object taken apart.
+
+    Attributes:
+        fields: every top-level field -> its JSON text as it came.
+        created: the upstream's `created` text, None when absent or no sensible text.
+    """
+
+    houdini_id: str
+    status: int
+    fields: dict[str, bytes]
+    created: str | None
+
+
+class _Frame(msgspec.Struct):
+    type: str
+    data: msgspec.Raw = msgspec.Raw()
+    code: msgspec.Raw = msgspec.Raw()
+    message: msgspec.Raw = msgspec.Raw()
+    partnerId: msgspec.Raw = msgspec.Raw()
+    houdiniIds: msgspec.Raw = msgspec.Raw()
+
+
+_frames = msgspec.json.Decoder(_Frame)
+_objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_texts = msgspec.json.Decoder(str)
+_lists = msgspec.json.Decoder(list[object])
+_integers = msgspec.json.Decoder(int)
+
+_MALFORMED: Final = (msgspec.MsgspecError, RecursionError, UnicodeError)
+
+
+def printable(text: str, limit: int = _MAX_TEXT_LENGTH) -> str:
+    """Text from outside made safe for a log line: unprintable characters replaced, length limited."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:limit])
+
+
+def parse_message(data: str | bytes) -> Message:
+    """Understand one frame, text or binary; never raises on whatever came."""
+    try:
+        raw = data.encode() if isinstance(data, str) else data
+        if isinstance(data, bytes):
+            data.decode()
+        frame = _frames.decode(raw)
+        return _to_message(frame)
+    except _MALFORMED as error:
+        return BadMessage(f"{type(error).__name__}: {printable(str(error))}")
+
+
+def parse_order(body: bytes) -> ParsedOrder:
+    """Take an order object apart.
+
+    Raises:
+        BadOrder: it is not an object with a printable `houdiniId` and an integer `status`.
+    """
+    try:
+        body.decode()
+        fields = {name: bytes(raw) for name, raw in _objects.decode(body).items()}
+    except _MALFORMED as error:
+        raise BadOrder(f"not an order object: {type(error).__name__}") from None
+    return ParsedOrder(_houdini_id(fields), _status(fields), fields, _created(fields))
+
+
+def snapshot(
+    order: ParsedOrder,
+    body: bytes,
+    *,
+    origin: Origin,
+    seen_ms: int,
+    asked_at: float,
+    first_sweep: bool = False,
+    silent: bool = False,
+) -> Snapshot:
+    """A parsed order with where and when it was seen."""
+    return Snapshot(
+        houdini_id=order.houdini_id,
+        status=order.status,
+        body=body,
+        fields=order.fields,
+        created=order.created,
+        origin=origin,
+        seen_ms=seen_ms,
+        asked_at=asked_at,
+        first_sweep=first_sweep,
+        silent=silent,
+    )
+
+
+def valid_id(text: str) -> bool:
+    """Whether this can be an order's id: 1 to 200 printable characters."""
+    return 0 < len(text) <= MAX_ID_LENGTH and text.isprintable()
+
+
+def _to_message(frame: _Frame) -> Message:
+    match frame.type:
+        case "order_update":
+            order = bytes(frame.data)
+            return OrderUpdate(order) if order.startswith(b"{") else BadMessage("order_update without an order object")
+        case "welcome":
+            return Welcome(_text(frame.partnerId) or None)
+        case "subscribed":
+            return Subscribed(_ids(frame.houdiniIds))
+        case "unsubscribed":
+            return Unsubscribed(_ids(frame.houdiniIds))
+        case "pong":
+            return Pong()
+        case "error":
+            return UpstreamErrorMessage(_text(frame.code), _text(frame.message))
+        case unknown:
+            return UnknownMessage(printable(unknown, 64))
+
+
+def _ids(raw: msgspec.Raw) -> frozenset[str] | None:
+    """The ids of an acknowledgement; whatever is no list (its spelling in all mode is not documented) means all."""
+    if not bytes(raw).startswith(b"["):
+        return None
+    return frozenset(item for item in _lists.decode(raw) if isinstance(item, str))
+
+
+def _text(raw: msgspec.Raw) -> str:
+    """A text field whose type is not documented: a string as it is, anything else as its JSON."""
+    text = bytes(raw)
+    return printable(_texts.decode(text) if text.startswith(b'"') else text.decode())
+
+
+def _houdini_id(fields: dict[str, bytes]) -> str:
+    try:
+        houdini_id = _texts.decode(fields["houdiniId"])
+    except (KeyError, *_MALFORMED):
+        raise BadOrder("houdiniId is missing or not a string") from None
+    if not valid_id(houdini_id):
+        raise BadOrder(f"houdiniId is not 1 to {MAX_ID_LENGTH} printable characters")
+    return houdini_id
+
+
+def _status(fields: dict[str, bytes]) -> int:
+    try:
+        status = _integers.decode(fields["status"])
+    except (KeyError, *_MALFORMED):
+        raise BadOrder("status is missing or not an integer") from None
+    if status not in _INT32:
+        raise BadOrder("status is beyond 32 bits")
+    return status
+
+
+def _created(fields: dict[str, bytes]) -> str | None:
+    try:
+        created = _texts.decode(fields["created"])
+    except (KeyError, *_MALFORMED):
+        return None
+    return created if len(created) <= _MAX_CREATED_LENGTH and created.isprintable() else None

@@ -1,0 +1,262 @@
+"""One epoch of the WebSocket: dial, converse, read, close. Moves bytes and watches the time, decides nothing.
+
+Three tasks live as long as the connection: the reader (never waits for anything but the next frame), the
+conversation about subscriptions, and the application ping. The first that ends ends the epoch.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NoReturn, Protocol
+
+import aiohttp
+import structlog
+
+from relay.board import UpstreamBoard, UpstreamState
+from relay.clock import Clock
+from relay.config.settings import UpstreamSettings
+from relay.metrics import Metrics
+from relay.model import Origin, Snapshot
+from relay.upstream.dial import Socket, dial, hang_up, why_it_ended
+from relay.upstream.endings import EndKind, EpochEnd, EpochOver
+from relay.upstream.protocol import (
+    BadMessage,
+    BadOrder,
+    Message,
+    OrderUpdate,
+    Pong,
+    Subscribed,
+    UnknownMessage,
+    Unsubscribed,
+    UpstreamErrorMessage,
+    Welcome,
+    parse_message,
+    parse_order,
+    snapshot,
+)
+from relay.upstream.subscription import PING, Effect, Stage, SubscriptionState
+
+_MAX_ODDITIES: Final = 20
+_LABELS: Final[dict[type, str]] = {
+    Welcome: "welcome",
+    Subscribed: "subscribed",
+    Unsubscribed: "unsubscribed",
+    OrderUpdate: "order_update",
+    Pong: "pong",
+    UpstreamErrorMessage: "error",
+    BadMessage: "invalid",
+}
+
+log = structlog.get_logger()
+
+
+class FrameSink(Protocol):
+    """Where snapshots of frames go; the intake's side that never waits."""
+
+    def offer(self, snapshot: Snapshot) -> bool:
+        """Take it, or return False when full: the snapshot is dropped and a sweep is wanted."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What an epoch needs of the process it lives in."""
+
+    intake: FrameSink
+    board: UpstreamBoard
+    metrics: Metrics
+    clock: Clock
+    set_state: Callable[[UpstreamState], None]
+    want_sweep: Callable[[str], None]
+
+
+class Session:
+    """One life of the connection; `run` may be awaited once.
+
+    Attributes:
+        subscribed: set as soon as the first subscription is acknowledged.
+        server_date_ms: the server's own time at the upgrade, None when it named none.
+    """
+
+    def __init__(
+        self,
+        settings: UpstreamSettings,
+        wanted: frozenset[str] | None,
+        http: aiohttp.ClientSession,
+        around: Surroundings,
+    ) -> None:
+        self.subscribed = asyncio.Event()
+        self.server_date_ms: int | None = None
+        self._settings = settings
+        self._http = http
+        self._around = around
+        self._clock = around.clock
+        self._state = SubscriptionState(wanted)
+        self._changed = asyncio.Event()
+        self._resweep: str | None = None
+        self._last_message = 0.0
+        self._oddities: set[str] = set()
+
+    async def run(self) -> EpochEnd:
+        """Live until the connection ends, for whatever reason; a cancellation closes politely and passes."""
+        started = self._clock.mono()
+        try:
+            await self._live()
+        except EpochOver as ended:
+            over = ended
+        except ExceptionGroup as group:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise asyncio.CancelledError from None
+            over = _judge(group)
+        lasted = self._clock.mono() - started
+        return EpochEnd(over.kind, over.detail, self.subscribed.is_set(), lasted, over.retry_after)
+
+    def want(self, wanted: frozenset[str] | None) -> None:
+        """Change the watched orders (None: all) without dropping the connection."""
+        self._state.want(wanted)
+        self._resweep = "orders changed"
+        self._changed.set()
+
+    async def _live(self) -> NoReturn:
+        self._around.set_state(UpstreamState.CONNECTING)
+        line = await dial(self._settings, self._http, self._clock)
+        self.server_date_ms = line.server_date_ms
+        try:
+            self._around.set_state(UpstreamState.CONNECTED)
+            self._last_message = self._clock.mono()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._read(line.socket), name="upstream-reader")
+                tasks.create_task(self._converse(line.socket), name="upstream-conversation")
+                tasks.create_task(self._ping(line.socket), name="upstream-ping")
+        finally:
+            await hang_up(line)
+        raise AssertionError("the tasks of an epoch never return")
+
+    async def _read(self, socket: Socket) -> NoReturn:
+        while True:
+            frame = await socket.receive()
+            if frame.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
+                raise why_it_ended(socket, frame.type, frame.data, frame.extra)
+            self._take(frame.data)
+
+    def _take(self, data: str | bytes) -> None:
+        now_ms = self._clock.wall_ms()
+        self._last_message = self._clock.mono()
+        self._around.board.last_message_ms = now_ms
+        self._around.metrics.upstream_last_message.set(now_ms / 1000)
+        message = parse_message(data)
+        self._around.metrics.upstream_messages.labels(_LABELS.get(type(message), "other")).inc()
+        match message:
+            case OrderUpdate(order):
+                self._take_order(order, now_ms)
+            case BadMessage(reason):
+                self._odd("bad_message", reason, "unreadable frame")
+            case UnknownMessage(name):
+                self._odd(f"unknown_type:{name}", name)
+            case _:
+                self._take_control(message)
+
+    def _take_order(self, body: bytes, now_ms: int) -> None:
+        try:
+            order = parse_order(body)
+        except BadOrder as error:
+            self._odd("bad_order", str(error), "unreadable order")
+            return
+        seen = snapshot(order, body, origin=Origin.WEBSOCKET, seen_ms=now_ms, asked_at=self._last_message)
+        if not self._around.intake.offer(seen):
+            self._around.metrics.intake_dropped.inc()
+            self._around.want_sweep("intake overflow")
+
+    def _take_control(self, message: Message) -> None:
+        match self._state.on_message(message):
+            case Effect.AUTH_FAILED:
+                raise EpochOver(EndKind.AUTH, "the upstream refused the credentials (AUTH_FAILED)")
+            case Effect.GIVE_UP:
+                raise EpochOver(EndKind.UNSUBSCRIBED, "the upstream keeps ending the subscription by itself")
+            case Effect.DROPPED:
+                self._odd("unsubscribed", "the upstream ended the subscription by itself")
+                self._resweep = "subscription dropped"
+                self._around.set_state(UpstreamState.WELCOMED)
+            case Effect.COMPLAINT if isinstance(message, UpstreamErrorMessage):
+                self._odd(f"complaint:{message.code}", f"{message.code}: {message.text}", "complaint")
+        self._changed.set()
+
+    def _odd(self, kind: str, detail: str, sweep_because: str | None = None) -> None:
+        """Log the first of its kind in this epoch; what it may have cost is repaired by a sweep."""
+        first = kind not in self._oddities and len(self._oddities) < _MAX_ODDITIES
+        if first:
+            self._oddities.add(kind)
+            log.warning("upstream_oddity", kind=kind, detail=detail)
+        if sweep_because is not None or first:
+            self._around.want_sweep(sweep_because or kind)
+
+    async def _converse(self, socket: Socket) -> NoReturn:
+        if not await self._until(lambda: self._state.stage is not Stage.CONNECTED):
+            raise EpochOver(EndKind.TIMEOUT, "connected, but no welcome came in time")
+        self._around.set_state(UpstreamState.WELCOMED)
+        while True:
+            text = self._state.next_message()
+            if text is None:
+                self._announce()
+                await self._changed.wait()
+                self._changed.clear()
+            else:
+                await self._send(socket, text)
+                await self._acknowledged()
+
+    async def _acknowledged(self) -> None:
+        if await self._until(lambda: not self._state.waiting):
+            return
+        if not self._state.give_up_waiting():
+            raise EpochOver(EndKind.TIMEOUT, "subscribed, but no acknowledgement came in time")
+        count = len(self._state.unconfirmed)
+        self._odd("unconfirmed", f"{count} of the wanted orders were not acknowledged; sweeps cover them")
+
+    def _announce(self) -> None:
+        if self._state.stage is not Stage.SUBSCRIBED:
+            return
+        self._around.set_state(UpstreamState.SUBSCRIBED)
+        if self.subscribed.is_set() and self._resweep is not None:
+            self._around.want_sweep(self._resweep)
+        self._resweep = None
+        self.subscribed.set()
+
+    async def _until(self, reached: Callable[[], bool]) -> bool:
+        """Wait for the conversation to reach a point; False when it did not within `handshake_timeout`."""
+        try:
+            async with asyncio.timeout(self._settings.handshake_timeout):
+                while not reached():
+                    await self._changed.wait()
+                    self._changed.clear()
+        except TimeoutError:
+            return reached()
+        return True
+
+    async def _ping(self, socket: Socket) -> NoReturn:
+        beat = self._settings.heartbeat
+        while True:
+            await self._clock.sleep(max(beat.interval - beat.timeout, beat.interval / 2))
+            asked = self._clock.mono()
+            await self._send(socket, PING)
+            await self._clock.sleep(beat.timeout)
+            if self._last_message < asked:
+                raise EpochOver(EndKind.SILENT, f"no message within {beat.timeout:g} s of our ping")
+
+    async def _send(self, socket: Socket, text: str) -> None:
+        try:
+            async with asyncio.timeout(self._settings.heartbeat.timeout):
+                await socket.send_str(text)
+        except TimeoutError:
+            raise EpochOver(EndKind.SILENT, "the upstream does not read what we send") from None
+        except (aiohttp.ClientError, ConnectionError):
+            # The connection is gone; the reader knows why (a close code, a reset) and ends the epoch with it.
+            log.debug("upstream_send_failed")
+
+
+def _judge(group: ExceptionGroup[Exception]) -> EpochOver:
+    """The one reason among what several tasks raised: refused credentials before all, a bug before none."""
+    reasons = [error for error in group.exceptions if isinstance(error, EpochOver)]
+    for reason in sorted(reasons, key=lambda reason: reason.kind is not EndKind.AUTH):
+        return reason
+    log.error("upstream_epoch_crashed", exc_info=group)
+    return EpochOver(EndKind.CRASHED, f"an error of our own: {type(group.exceptions[0]).__name__}")

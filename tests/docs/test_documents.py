@@ -1,0 +1,77 @@
+"""Documents that lag fail."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from relay import cli
+from relay.config.event_types import NOTICE_TYPES
+from relay.daemon import Exit
+from relay.metrics import Metrics
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def exposed_metrics() -> set[str]:
+    names = set()
+    for family in Metrics("test").registry.collect():
+        name = family.name.removeprefix("houdini_relay_")
+        names.add(f"{name}_total" if family.type == "counter" else name)
+    return names
+
+
+def test_every_metric_is_documented_and_nothing_else():
+    text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == exposed_metrics()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_between_documents_lead_somewhere(path: Path):
+    for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+        if not link.startswith("http"):
+            assert (path.parent / link).exists(), link
+
+
+def test_every_document_is_reachable_from_the_readme():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for path in (ROOT / "docs").glob("*.md"):
+        assert f"docs/{path.name}" in text, path.name
+
+
+def test_decisions_are_numbered_without_holes():
+    text = (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8")
+    numbers = [int(number) for number in re.findall(r"^## (\d+)\. ", text, re.MULTILINE)]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_exit_codes_are_documented():
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    for code in Exit:
+        assert f"| {code.value} |" in text
+
+
+def commands(group: click.Group, prefix: str = "") -> list[str]:
+    found = []
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            found += commands(command, f"{prefix}{name} ")
+        else:
+            found.append(prefix + name)
+    return found
+
+
+def test_every_command_is_mentioned_and_every_mentioned_command_exists():
+    known = commands(cli.main)
+    text = "\n".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
+    for name in known:
+        assert f"`{name}`" in text or f"houdini-relay {name}" in text, name
+    firsts = {name.split()[0] for name in known}
+    for mentioned in re.findall(r"`houdini-relay ([a-z]+)", text):
+        assert mentioned in firsts, mentioned
+
+
+def test_notices_are_named_as_the_configuration_knows_them():
+    assert all(name.startswith("relay.") for name in NOTICE_TYPES)

@@ -1,0 +1,151 @@
+"""Intake and ingest against a real store."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from support.factories import row, snapshot
+
+from relay.clock import SystemClock
+from relay.errors import StoreError
+from relay.metrics import Metrics
+from relay.store.sqlite import SqliteStore
+from relay.upstream import ingest as ingest_module
+from relay.upstream.ingest import HINT_PATIENCE, Ingest, Intake
+
+
+class SettableClock(SystemClock):
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def mono(self) -> float:
+        return self.now
+
+
+class Room:
+    """A store, an intake and an ingest, with the clock in hand."""
+
+    def __init__(self, path: Path) -> None:
+        self.store = SqliteStore(path, lambda: 1_000, lambda _seconds: None)
+        self.clock = SettableClock()
+        self.intake = Intake()
+        self.metrics = Metrics("test")
+        self.ingest = Ingest(self.intake, self.store, "p", lambda _kind: ("alpha",), self.metrics, self.clock)
+
+    async def events(self) -> list[tuple[str, int]]:
+        claim = await self.store.claim("alpha", 1_000, 2**50)
+        return [(one.event.lane, one.event.facts.status) for one in claim.deliveries if one.event.facts]
+
+
+@pytest.fixture
+async def room(tmp_path: Path):
+    made = Room(tmp_path / "relay.db")
+    await made.store.open(["alpha"])
+    yield made
+    await made.store.close()
+
+
+async def test_what_is_offered_is_ingested_and_joined(room: Room):
+    assert room.intake.offer(snapshot("o1", 0))
+    await room.intake.put([row("o2", 4, first_sweep=True)])
+    joined = asyncio.create_task(room.intake.join())
+    await asyncio.sleep(0)
+    assert not joined.done()
+    assert await room.ingest.run_once() == 2
+    async with asyncio.timeout(5):
+        await joined
+    assert await room.events() == [("o1", 0), ("o2", 4)]
+
+
+async def test_two_updates_of_one_order_in_one_segment_are_two_events(room: Room):
+    """Failure mode 70."""
+    room.intake.offer(snapshot("o1", 0))
+    room.intake.offer(snapshot("o1", 1))
+    await room.ingest.run_once()
+    assert (await room.store.backlog())["alpha"].pending == 2
+
+
+async def test_a_full_intake_drops_asks_for_a_sweep_and_never_waits():
+    """Failure modes 18 and 120."""
+    intake = Intake(max_bytes=10_000, max_snapshots=3)
+    assert [intake.offer(snapshot(f"o{n}")) for n in range(5)] == [True, True, True, False, False]
+    assert intake.overflowed.is_set()
+    assert (len(intake), intake.dropped) == (3, 2)
+    by_bytes = Intake(max_bytes=1, max_snapshots=10)
+    assert [by_bytes.offer(snapshot()) for _ in range(2)] == [True, False]
+
+
+async def test_rest_rows_wait_for_room_behind_the_frames():
+    intake = Intake(max_snapshots=2)
+    intake.offer(snapshot("o1"))
+    intake.offer(snapshot("o2"))
+    waiting = asyncio.create_task(intake.put([row("o3"), row("o4"), row("o5")]))
+    await asyncio.sleep(0)
+    assert len(intake) == 2
+    order = []
+    async with asyncio.timeout(5):
+        while len(order) < 5:
+            batch = await intake.take(10)
+            order += [entry.snapshot.houdini_id for entry in batch]
+            await intake.done(len(batch))
+    await waiting
+    assert order == ["o1", "o2", "o3", "o4", "o5"]
+
+
+async def test_a_hint_comes_back_after_its_patience_unless_the_frame_came(room: Room):
+    room.intake.offer(snapshot("o1", 1))
+    room.intake.offer(snapshot("o2", 1))
+    await room.ingest.run_once()
+    await room.intake.put([row("o1", 2), row("o2", 2)])
+    await room.ingest.run_once()
+    assert room.ingest.return_hints() == 0
+    room.intake.offer(snapshot("o1", 2))
+    await room.ingest.run_once()
+    room.clock.now += HINT_PATIENCE
+    assert room.ingest.return_hints() == 2
+    await room.ingest.run_once()
+    assert (await room.store.backlog())["alpha"].pending == 4
+    text = room.metrics.render().decode()
+    assert 'houdini_relay_events_total{origin="backfill",type="order.exchanging"} 1.0' in text
+    assert 'houdini_relay_events_total{origin="websocket",type="order.exchanging"} 1.0' in text
+    assert "houdini_relay_backfill_changes_total 1.0" in text
+
+
+async def test_one_poisonous_snapshot_costs_nobody_else_and_asks_for_a_sweep(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+):
+    real = ingest_module.plan_batch
+
+    def poisoned(entries, *args):
+        if any(entry.snapshot.houdini_id == "poison" for entry in entries):
+            raise ZeroDivisionError
+        return real(entries, *args)
+
+    monkeypatch.setattr(ingest_module, "plan_batch", poisoned)
+    for name in ("o1", "poison", "o2"):
+        room.intake.offer(snapshot(name))
+    await room.ingest.run_once()
+    assert [lane for lane, _ in await room.events()] == ["o1", "o2"]
+    assert room.intake.overflowed.is_set()
+    async with asyncio.timeout(5):
+        await room.intake.join()
+
+
+async def test_a_store_that_cannot_be_used_ends_the_ingest(room: Room):
+    await room.store.close()
+    room.intake.offer(snapshot("o1"))
+    with pytest.raises(StoreError):
+        await room.ingest.run_once()
+
+
+async def test_touches_are_forgotten_once_they_cannot_matter(room: Room, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ingest_module, "HINTS", 1)
+    for number in range(3):
+        room.intake.offer(snapshot(f"o{number}"))
+    await room.ingest.run_once()
+    room.clock.now += ingest_module.QUIET_MEMORY + 1
+    room.ingest.return_hints()
+    assert room.ingest._touched == {}
+    await room.intake.put([row("o1", -1, asked_at=room.clock.now)])
+    await room.ingest.run_once()
+    assert (await room.store.backlog())["alpha"].pending == 4

@@ -1,0 +1,180 @@
+"""What is special about the SQLite store: its file, its lock, its thread, its plans."""
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.factories import event
+from support.stores import Bench, delivered
+
+from relay.errors import StoreBroken, StoreError, StoreLocked, StoreTooNew
+from relay.store.migrate import load_migrations, load_queries
+from relay.store.sqlite import SqliteStore, sqlite_path
+from relay.store.writer import Writer
+
+
+def make_store(path: Path) -> SqliteStore:
+    return SqliteStore(path, lambda: 1_000, lambda _seconds: None)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path):
+    made = Bench(lambda: make_store(tmp_path / "relay.db"))
+    await made.open()
+    yield made
+    await made.store.close()
+
+
+def test_urls_name_relative_and_absolute_files():
+    assert sqlite_path("sqlite:///relay.db") == Path("relay.db")
+    assert sqlite_path("sqlite:////var/lib/relay.db") == Path("/var/lib/relay.db")
+
+
+async def test_a_second_process_is_refused(bench: Bench, tmp_path: Path):
+    """Failure mode 78: one writer, ever."""
+    with pytest.raises(StoreLocked, match="in use by another process"):
+        await make_store(tmp_path / "relay.db").open([])
+
+
+async def test_the_lock_is_given_back_on_close_and_by_a_dead_process(tmp_path: Path):
+    script = (
+        "import asyncio, os, sys; from pathlib import Path; from relay.store.sqlite import SqliteStore\n"
+        "async def main():\n"
+        "    store = SqliteStore(Path(sys.argv[1]), lambda: 1, lambda s: None)\n"
+        "    await store.open(['alpha'])\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "asyncio.run(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "relay.db")], timeout=30, check=False)
+    assert done.returncode == -9
+    for _ in range(2):
+        store = make_store(tmp_path / "relay.db")
+        await store.open(["alpha"])
+        await store.close()
+
+
+async def test_a_newer_schema_is_refused_and_left_alone(bench: Bench, tmp_path: Path):
+    await bench.store.close()
+    with sqlite3.connect(tmp_path / "relay.db") as connection:
+        connection.execute("PRAGMA user_version = 9999")
+    connection.close()
+    with pytest.raises(StoreTooNew, match="schema 9999"):
+        await make_store(tmp_path / "relay.db").open([])
+
+
+async def test_a_file_that_is_no_database_is_refused_with_advice(tmp_path: Path):
+    (tmp_path / "relay.db").write_bytes(b"this is no database at all" * 100)
+    with pytest.raises(StoreBroken, match="restore a back-up"):
+        await make_store(tmp_path / "relay.db").open([])
+
+
+async def test_a_folder_that_is_not_there_is_named(tmp_path: Path):
+    with pytest.raises(StoreError, match="no-such-folder"):
+        await make_store(tmp_path / "no-such-folder" / "relay.db").open([])
+
+
+async def test_it_is_durable_and_incremental_and_in_wal_mode(bench: Bench, tmp_path: Path):
+    await bench.store.close()
+    connection = sqlite3.connect(tmp_path / "relay.db")
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
+
+
+async def test_requests_that_wait_share_one_commit(tmp_path: Path):
+    commits: list[float] = []
+    store = SqliteStore(tmp_path / "relay.db", lambda: 1_000, commits.append)
+    await store.open(["alpha"])
+    before = len(commits)
+    await asyncio.gather(*(store.meta_set(f"k{n}", "v") for n in range(200)))
+    assert len(commits) - before < 20
+    assert await store.meta_get("k199") == "v"
+    await store.close()
+
+
+async def test_work_goes_on_when_its_caller_is_cancelled(bench: Bench):
+    """Failure mode 82: a cancelled caller leaves no transaction open."""
+    for _ in range(50):
+        task = asyncio.create_task(bench.store.meta_set("k", "written"))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert await bench.store.meta_get("k") == "written"
+
+
+async def test_a_failed_commit_stops_everything(tmp_path: Path):
+    """Failure mode 76: what a failed COMMIT wrote is unknown, so nothing may go on."""
+    writer = Writer(tmp_path / "relay.db", lambda _seconds: None)
+    await writer.start()
+
+    def forbid_commits(connection: sqlite3.Connection) -> None:
+        connection.set_authorizer(
+            lambda action, what, *_: (
+                sqlite3.SQLITE_DENY if (action, what) == (sqlite3.SQLITE_TRANSACTION, "COMMIT") else sqlite3.SQLITE_OK
+            )
+        )
+
+    with pytest.raises(StoreBroken, match="start again"):
+        await writer.run(forbid_commits)
+    async with asyncio.timeout(5):
+        assert "start again" in await writer.broken
+    with pytest.raises(StoreBroken):
+        await writer.run(lambda connection: connection.execute("SELECT 1").fetchone())
+    await writer.close()
+
+
+async def test_row_ids_are_never_used_again(bench: Bench, tmp_path: Path):
+    """Failure mode 91: AUTOINCREMENT everywhere an id is handed out."""
+    for step in load_migrations("sqlite"):
+        for line in step.script.splitlines():
+            assert "INTEGER PRIMARY KEY" not in line or "AUTOINCREMENT" in line, line
+
+
+def test_migrations_are_numbered_without_holes():
+    assert [step.number for step in load_migrations("sqlite")] == list(range(1, len(load_migrations("sqlite")) + 1))
+
+
+HOT = {
+    "claim": {"target": 1, "now": 1, "limit": 1},
+    "next_due": {"target": 1, "now": 1},
+    "first_heads": (1, 1),
+    "oldest_open": (1,),
+    "promote": {"now": 1, "target": 1, "lane": "o"},
+    "insert_delivery": {"target": 1, "lane": "o", "event": 1, "now": 1},
+    "known_orders": {"ids": "[]"},
+    "due_questions": {"now": 1, "limit": 1},
+    "open_orders": (1,),
+}
+
+
+@pytest.mark.parametrize("name", HOT)
+async def test_hot_statements_never_scan_or_sort(bench: Bench, tmp_path: Path, name: str):
+    """Failure mode 88: a claim's cost must not grow with the backlog."""
+    await bench.store.close()
+    connection = sqlite3.connect(tmp_path / "relay.db")
+    plan = [row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + load_queries("sqlite")[name], HOT[name])]
+    connection.close()
+    joined = "; ".join(plan)
+    scans = [line for line in plan if line.startswith("SCAN") and "json_each" not in line and "USING" not in line]
+    assert [line for line in scans if line not in ("SCAN CONSTANT ROW", "SCAN d")] == [], joined
+    if name != "claim":  # it sorts the few rows it has picked, after picking them by index
+        assert "TEMP B-TREE" not in joined, joined
+
+
+async def test_every_lane_has_one_ready_head_and_it_is_the_oldest(bench: Bench, tmp_path: Path):
+    await bench.add(*(event(f"o{n % 50}", status=n % 5, sequence=n) for n in range(500)))
+    for _ in range(3):
+        await bench.settle(*(delivered(one) for one in await bench.claim("beta")))
+    await bench.store.close()
+    connection = sqlite3.connect(tmp_path / "relay.db")
+    broken = connection.execute(
+        "SELECT count(*) FROM (SELECT min(id) AS oldest, sum(state = 0) AS heads,"
+        " min(CASE WHEN state = 0 THEN id END) AS head FROM deliveries WHERE state < 2"
+        " GROUP BY target_id, lane) WHERE heads <> 1 OR head <> oldest"
+    ).fetchone()
+    connection.close()
+    assert broken == (0,)

@@ -1,0 +1,15 @@
+"""Waiting for a fact instead of for a time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from inspect import isawaitable
+
+
+async def until(fact: Callable[[], object | Awaitable[object]], seconds: float = 10.0) -> None:
+    """Return once `fact()` is true; fail after this many seconds."""
+    async with asyncio.timeout(seconds):
+        while True:
+            answer = fact()
+            if await answer if isawaitable(answer) else answer:
+                return
+            await asyncio.sleep(0.005)

@@ -1,0 +1,121 @@
+"""What stands around the upstream room in its tests: settings, an intake that only records, a store in memory."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from relay.board import UpstreamBoard, UpstreamState
+from relay.clock import Clock
+from relay.config.settings import BackfillSettings, HeartbeatSettings, ReconnectSettings, UpstreamSettings
+from relay.metrics import Metrics
+from relay.model import Secret, Snapshot
+from relay.store.base import Question
+from relay.upstream.session import Surroundings
+
+
+def settings(
+    websocket_url: str = "ws://127.0.0.1:9/v2/ws", rest_url: str = "http://127.0.0.1:9/v2", **over: Any
+) -> UpstreamSettings:
+    values: dict[str, Any] = {
+        "websocket_url": websocket_url,
+        "rest_url": rest_url,
+        "partner_id": "partner",
+        "secret": Secret.of("s3cret"),
+        "orders": "all",
+        "heartbeat": HeartbeatSettings(),
+        "handshake_timeout": 5.0,
+        "reconnect": ReconnectSettings(),
+        "auth_retry": 300.0,
+        "backfill": backfill_settings(),
+        "rest_headers": {},
+    }
+    return UpstreamSettings.model_construct(**{**values, **over})
+
+
+def backfill_settings(**over: Any) -> BackfillSettings:
+    values: dict[str, Any] = {"first_start": "emit", "interval": 0.0, "page_size": 100, "requests_per_minute": 6000}
+    return BackfillSettings.model_construct(**{**values, **over})
+
+
+class RecordingIntake:
+    """Keeps snapshots in the order they came."""
+
+    def __init__(self, room: int = 1_000_000) -> None:
+        self.snapshots: list[Snapshot] = []
+        self.room = room
+        self.joins = 0
+        self.overflowed = asyncio.Event()
+        self.arrived = asyncio.Condition()
+        self.explode_at: int | None = None
+
+    def offer(self, snapshot: Snapshot) -> bool:
+        if self.explode_at is not None and len(self.snapshots) + 1 == self.explode_at:
+            self.explode_at = None
+            raise KeyError("a bug in a handler")
+        if len(self.snapshots) >= self.room:
+            return False
+        self.snapshots.append(snapshot)
+        return True
+
+    async def put(self, snapshots: Sequence[Snapshot]) -> None:
+        self.snapshots.extend(snapshots)
+
+    async def join(self) -> None:
+        self.joins += 1
+
+    @property
+    def ids(self) -> list[str]:
+        return [snapshot.houdini_id for snapshot in self.snapshots]
+
+
+class MemoryStore:
+    """Questions and remembered values, nothing else."""
+
+    def __init__(self) -> None:
+        self.meta: dict[str, str] = {}
+        self.questions: dict[str, int] = {}
+        self.ended: list[str] = []
+        self.fails: Exception | None = None
+
+    async def due_questions(self, now_ms: int, limit: int) -> Sequence[Question]:
+        due = [(at, key) for key, at in self.questions.items() if at <= now_ms]
+        return [Question(key, 0, b"{}", False, 0, at) for at, key in sorted(due)[:limit]]
+
+    async def postpone_question(self, houdini_id: str, ask_at_ms: int) -> int:
+        self.questions[houdini_id] = ask_at_ms
+        return 1
+
+    async def end_question(self, houdini_id: str) -> None:
+        self.ended.append(houdini_id)
+        del self.questions[houdini_id]
+
+    async def count_questions(self) -> int:
+        return len(self.questions)
+
+    async def meta_get(self, key: str) -> str | None:
+        if self.fails is not None:
+            raise self.fails
+        return self.meta.get(key)
+
+    async def meta_set(self, key: str, value: str) -> None:
+        self.meta[key] = value
+
+
+class Watch:
+    """The surroundings of a session, with everything it tells recorded."""
+
+    def __init__(self, clock: Clock, room: int = 1_000_000) -> None:
+        self.intake = RecordingIntake(room)
+        self.board = UpstreamBoard()
+        self.metrics = Metrics("test")
+        self.states: list[UpstreamState] = []
+        self.sweeps: list[str] = []
+        self.around = Surroundings(self.intake, self.board, self.metrics, clock, self.states.append, self.sweeps.append)
+
+    def count(self, kind: str) -> float:
+        return self.metrics.registry.get_sample_value("houdini_relay_upstream_messages_total", {"type": kind}) or 0.0
+
+
+def as_json(snapshot: Snapshot) -> Any:
+    return json.loads(snapshot.body)
