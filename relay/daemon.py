@@ -134,8 +134,10 @@ class Daemon:
             _log.error("store_failed", error=failed.result())
             return Exit.STORE
         for name, task in rooms.items():
-            if task.done():
-                _log.error("room_ended", room=name, exc_info=None if task.cancelled() else task.exception())
+            if task.cancelled():
+                _log.error("room_ended", room=name, detail="it was cancelled by itself")
+            elif task.done():
+                _log.error("room_ended", room=name, exc_info=task.exception())
         return Exit.CRASHED
 
     async def _take_down(

@@ -44,7 +44,7 @@ class Demo:
     """One run of it.
 
     Attributes:
-        dashboard_url: where the relay's dashboard is.
+        metrics_url: where the relay's metrics are; `/readyz` is beside it.
         stop_requested: set it to end a demo that keeps running.
         world: the orders.
         receiver: what came in.
@@ -91,7 +91,7 @@ class Demo:
         self._player = Player(self.world, orders=orders, rate=rate, rng=rng, clock=clock)
         self._upstream = SimulatedUpstream(self.world, partner_id=_PARTNER, secret=self._upstream_secret)
         self.receiver = Receiver([self._webhook_secret], clock=clock, rng=rng, on_arrival=self._note)
-        self.dashboard_url = f"http://127.0.0.1:{self._admin_port}/"
+        self.metrics_url = f"http://127.0.0.1:{self._admin_port}/metrics"
         self.stop_requested = asyncio.Event()
 
     async def run(self) -> Verdict:
@@ -118,7 +118,7 @@ class Demo:
             unfinished += await relay.while_alive(self._settle())
             history = History.of(self.world)
             if self._keep_running:
-                self._say(f"Everything stays up until you stop it. Dashboard: {self.dashboard_url}")
+                self._say(f"Everything stays up until you stop it. Metrics: {self.metrics_url}")
                 await relay.while_alive(self._linger())
         except ChildFailed as failure:
             unfinished.append(str(failure))
@@ -163,7 +163,7 @@ class Demo:
     async def _first_act(self, relay: RelayProcess) -> None:
         self._player.populate(_BORN_BEFORE)
         await relay.until_ready()
-        self._say(f"The relay is ready. Dashboard: {self.dashboard_url}")
+        self._say(f"The relay is ready. Metrics: {self.metrics_url}")
         async with asyncio.TaskGroup() as acts:
             acts.create_task(self._player.run(), name="demo-player")
             if not self._calm:

@@ -11,6 +11,7 @@ from relay.simulator.lifecycle import DEFAULT_WEIGHTS, Kind, Life, Stage, choose
 from relay.simulator.orders import Style
 from relay.simulator.world import WINDOW_MS, Order, World
 
+_CATCH_UP: Final = 5
 _ALIVE_AT_ONCE: Final = 30
 _KIND_WEIGHTS: Final[Mapping[Kind, float]] = {Kind.CEX: 5, Kind.PRIVATE: 3, Kind.DEX: 2}
 _STYLE_WEIGHTS: Final[Mapping[Style, float]] = {Style.PLAIN: 6, Style.ESCAPED: 2, Style.ODD: 2}
@@ -93,10 +94,12 @@ class Player:
         self.updates += 1
 
     async def run(self) -> None:
-        """Play until every order is done, at the rate, without hurrying to catch up after a stall."""
+        """Play until every order is done, at the rate; after a stall it catches up by a few updates, no more."""
+        due = self._clock.mono()
         while not self.done:
             self.run_once()
-            await self._clock.sleep(self._pause)
+            due = max(due + self._pause, self._clock.mono() - _CATCH_UP * self._pause)
+            await self._clock.sleep(max(0.0, due - self._clock.mono()))
 
     def _birth_is_due(self) -> bool:
         return len(self._alive) < _ALIVE_AT_ONCE and self._rng.random() < 0.3

@@ -102,11 +102,15 @@ class Verdict:
     def lines(self) -> list[str]:
         """The verdict for people: counts, then each fault with a few examples."""
         faults = self._faults()
-        lines = [
-            f"{self.updates} updates, {self.deliveries} deliveries ({self.retries} retries, "
-            f"{self.backfilled} backfilled, {self.repeated} repeated under the same id)",
-            ", ".join(f"{len(found)} {name}" for name, found in faults.items()),
-        ]
+        counts = {
+            "updates that had to arrive": self.updates,
+            "deliveries acknowledged": self.deliveries,
+            "  seen over REST only": self.backfilled,
+            "  repeated under the same id": self.repeated,
+            "retries": self.retries,
+            **{name: len(found) for name, found in faults.items()},
+        }
+        lines = [f"{name:<28} {count:>6}" for name, count in counts.items()]
         for name, found in faults.items():
             lines += [f"{name}: {what}" for what in found[:_EXAMPLES]]
             if len(found) > _EXAMPLES:

@@ -198,7 +198,7 @@ class SqliteStore:
     async def size_bytes(self) -> int:
         """The size of the database and its write-ahead log."""
         parts = (self._path, self._path.with_name(self._path.name + "-wal"))
-        return sum(part.stat().st_size for part in parts if part.exists())
+        return await asyncio.to_thread(lambda: sum(part.stat().st_size for part in parts if part.exists()))
 
     def _require_writer(self) -> Writer:
         if self._writer is None:

@@ -5,7 +5,7 @@ import contextlib
 import socket
 import ssl
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -68,6 +68,20 @@ async def refuse_redirects(
     return response
 
 
+class DialBroken(aiohttp.ClientError):
+    """The connection broke before the upgrade was answered."""
+
+
+async def dial_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """A client middleware: aiohttp would silently dial a second time, past our backoff."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+        raise DialBroken("broke the connection instead of answering the upgrade") from None
+
+
 def watched_socket(address: aiohttp.AddrInfoType) -> socket.socket:
     """A socket on which the kernel notices a dead peer by itself, within about half a minute."""
     family, kind, protocol = address[:3]
@@ -90,7 +104,8 @@ def open_socket_session(version: str) -> aiohttp.ClientSession:
         socket_factory=watched_socket,
         enable_cleanup_closed=_CLEANS_TLS_BADLY,
     )
-    return _session(connector, version, aiohttp.ClientTimeout(total=120, ceil_threshold=300))
+    timeout = aiohttp.ClientTimeout(total=120, ceil_threshold=300)
+    return _session(connector, version, timeout, (refuse_redirects, dial_once))
 
 
 def open_rest_session(version: str) -> aiohttp.ClientSession:
@@ -102,7 +117,8 @@ def open_rest_session(version: str) -> aiohttp.ClientSession:
         socket_factory=watched_socket,
         enable_cleanup_closed=_CLEANS_TLS_BADLY,
     )
-    return _session(connector, version, aiohttp.ClientTimeout(total=60, ceil_threshold=300), auto_decompress=False)
+    timeout = aiohttp.ClientTimeout(total=60, ceil_threshold=300)
+    return _session(connector, version, timeout, (refuse_redirects,), auto_decompress=False)
 
 
 async def dial(settings: UpstreamSettings, http: aiohttp.ClientSession, clock: Clock) -> Line:
@@ -194,6 +210,8 @@ def describe_failure(error: Exception, host: str) -> tuple[EndKind, str]:
     match error:
         case RedirectRefused():
             return EndKind.REDIRECT, f"{host} {error}"
+        case DialBroken():
+            return EndKind.UNREACHABLE, f"{host} {error}"
         case aiohttp.ClientConnectorDNSError():
             return EndKind.UNREACHABLE, f"the name {host} cannot be resolved{other_spelling(host)}"
         case aiohttp.ClientConnectorCertificateError():
@@ -226,14 +244,18 @@ def _tls_reason(error: Exception) -> str:
 
 
 def _session(
-    connector: aiohttp.TCPConnector, version: str, timeout: aiohttp.ClientTimeout, auto_decompress: bool = True
+    connector: aiohttp.TCPConnector,
+    version: str,
+    timeout: aiohttp.ClientTimeout,
+    middlewares: Sequence[aiohttp.ClientMiddlewareType],
+    auto_decompress: bool = True,
 ) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=connector,
         timeout=timeout,
         headers={"User-Agent": f"{USER_AGENT}/{version}", "Accept-Encoding": "identity"},
         cookie_jar=aiohttp.DummyCookieJar(),
-        middlewares=(refuse_redirects,),
+        middlewares=middlewares,
         trust_env=False,
         auto_decompress=auto_decompress,
     )

@@ -5,7 +5,7 @@ conversation about subscriptions, and the application ping. The first that ends 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn, Protocol
 
@@ -35,6 +35,7 @@ from relay.upstream.protocol import (
     snapshot,
 )
 from relay.upstream.subscription import PING, Effect, Stage, SubscriptionState
+from relay.upstream.together import until_first_ends
 
 _MAX_ODDITIES: Final = 20
 _LABELS: Final[dict[type, str]] = {
@@ -101,13 +102,9 @@ class Session:
         """Live until the connection ends, for whatever reason; a cancellation closes politely and passes."""
         started = self._clock.mono()
         try:
-            await self._live()
-        except EpochOver as ended:
-            over = ended
-        except ExceptionGroup as group:
-            if (task := asyncio.current_task()) is not None and task.cancelling():
-                raise asyncio.CancelledError from None
-            over = _judge(group)
+            over = await self._live()
+        except EpochOver as refused:
+            over = refused
         lasted = self._clock.mono() - started
         return EpochEnd(over.kind, over.detail, self.subscribed.is_set(), lasted, over.retry_after)
 
@@ -117,20 +114,21 @@ class Session:
         self._resweep = "orders changed"
         self._changed.set()
 
-    async def _live(self) -> NoReturn:
+    async def _live(self) -> EpochOver:
         self._around.set_state(UpstreamState.CONNECTING)
         line = await dial(self._settings, self._http, self._clock)
         self.server_date_ms = line.server_date_ms
-        try:
-            self._around.set_state(UpstreamState.CONNECTED)
-            self._last_message = self._clock.mono()
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._read(line.socket), name="upstream-reader")
-                tasks.create_task(self._converse(line.socket), name="upstream-conversation")
-                tasks.create_task(self._ping(line.socket), name="upstream-ping")
-        finally:
-            await hang_up(line)
-        raise AssertionError("the tasks of an epoch never return")
+        self._around.set_state(UpstreamState.CONNECTED)
+        self._last_message = self._clock.mono()
+        # Hanging up comes before the reader is cancelled: aiohttp does not wait for the peer's close frame once
+        # a `receive` was cancelled, and closing over unread data would reset the connection and lose our own.
+        _, errors = await until_first_ends(
+            lambda: hang_up(line),
+            reader=self._read(line.socket),
+            conversation=self._converse(line.socket),
+            ping=self._ping(line.socket),
+        )
+        return _judge(errors)
 
     async def _read(self, socket: Socket) -> NoReturn:
         while True:
@@ -253,10 +251,12 @@ class Session:
             log.debug("upstream_send_failed")
 
 
-def _judge(group: ExceptionGroup[Exception]) -> EpochOver:
-    """The one reason among what several tasks raised: refused credentials before all, a bug before none."""
-    reasons = [error for error in group.exceptions if isinstance(error, EpochOver)]
-    for reason in sorted(reasons, key=lambda reason: reason.kind is not EndKind.AUTH):
-        return reason
-    log.error("upstream_epoch_crashed", exc_info=group)
-    return EpochOver(EndKind.CRASHED, f"an error of our own: {type(group.exceptions[0]).__name__}")
+def _judge(errors: Sequence[Exception]) -> EpochOver:
+    """The one reason among what the tasks raised: a bug before all, then refused credentials, then the first."""
+    reasons = [error for error in errors if isinstance(error, EpochOver)]
+    bugs = [error for error in errors if not isinstance(error, EpochOver)]
+    for bug in bugs:
+        log.error("upstream_epoch_crashed", exc_info=bug)
+        return EpochOver(EndKind.CRASHED, f"an error of our own: {type(bug).__name__}")
+    nameless = EpochOver(EndKind.CRASHED, "an error of our own: the epoch's tasks ended without a reason")
+    return min(reasons, key=lambda reason: reason.kind is not EndKind.AUTH, default=nameless)

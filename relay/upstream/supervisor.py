@@ -4,7 +4,6 @@ The next epoch begins only when every task of the last has ended. It never gives
 make it slow and loud.
 """
 
-import asyncio
 from typing import Final, Literal, NoReturn
 
 import aiohttp
@@ -23,6 +22,7 @@ from relay.upstream.endings import Backoff, EndKind, EpochEnd, wait_before_next
 from relay.upstream.ingest import Intake
 from relay.upstream.orders_api import OrdersApi
 from relay.upstream.session import Session, Surroundings
+from relay.upstream.together import until_first_ends
 
 WINDOW: Final = 48 * 3600.0
 """Seconds for which the upstream's REST shows an order after its creation."""
@@ -117,19 +117,15 @@ class Supervisor:
 
     async def _epoch(self) -> EpochEnd:
         session = self._session = self._new_session()
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                serving = tasks.create_task(self._serve(session), name="upstream-backfill")
-                end = await session.run()
-                serving.cancel()
-        except ExceptionGroup as group:
-            if (task := asyncio.current_task()) is not None and task.cancelling():
-                raise asyncio.CancelledError from None
-            _raise_store_error(group)
-            log.error("backfill_crashed", exc_info=group)
-            detail = f"an error of our own in backfill: {type(group.exceptions[0]).__name__}"
+        ends, errors = await until_first_ends(session=session.run(), backfill=self._serve(session))
+        for error in errors:
+            if isinstance(error, StoreError):
+                raise error
+        for error in errors:
+            log.error("backfill_crashed", exc_info=error)
+            detail = f"an error of our own in backfill: {type(error).__name__}"
             return EpochEnd(EndKind.CRASHED, detail, session.subscribed.is_set())
-        return end
+        return ends[0] if ends else EpochEnd(EndKind.CRASHED, "an error of our own: the epoch ended without a reason")
 
     async def _serve(self, session: Session) -> NoReturn:
         await session.subscribed.wait()
@@ -185,12 +181,3 @@ class Supervisor:
 
 def _watch(orders: Orders) -> frozenset[str] | None:
     return None if orders == "all" else frozenset(orders)
-
-
-def _raise_store_error(group: BaseExceptionGroup[BaseException]) -> None:
-    """Raise the first store error inside, however deep: only a restart can help then."""
-    for error in group.exceptions:
-        if isinstance(error, StoreError):
-            raise error
-        if isinstance(error, BaseExceptionGroup):
-            _raise_store_error(error)

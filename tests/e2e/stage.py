@@ -99,7 +99,7 @@ class Stage:
         def nothing_is_missing() -> bool:
             return not self.verdict().lost and not self.missing_ends()
 
-        await until(nothing_is_missing, seconds)
+        await until(nothing_is_missing, seconds, pause=0.5)
 
     def missing_ends(self) -> list[str]:
         """Orders whose last change has not been acknowledged, changes before the first subscription aside."""

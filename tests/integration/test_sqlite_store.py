@@ -127,7 +127,7 @@ async def test_a_failed_commit_stops_everything(tmp_path: Path):
     await writer.close()
 
 
-async def test_row_ids_are_never_used_again(bench: Bench, tmp_path: Path):
+def test_row_ids_are_never_used_again():
     """Failure mode 91: AUTOINCREMENT everywhere an id is handed out."""
     for step in load_migrations("sqlite"):
         for line in step.script.splitlines():
@@ -138,6 +138,7 @@ def test_migrations_are_numbered_without_holes():
     assert [step.number for step in load_migrations("sqlite")] == list(range(1, len(load_migrations("sqlite")) + 1))
 
 
+QUERIES = load_queries("sqlite")
 HOT = {
     "claim": {"target": 1, "now": 1, "limit": 1},
     "next_due": {"target": 1, "now": 1},
@@ -156,7 +157,7 @@ async def test_hot_statements_never_scan_or_sort(bench: Bench, tmp_path: Path, n
     """Failure mode 88: a claim's cost must not grow with the backlog."""
     await bench.store.close()
     connection = sqlite3.connect(tmp_path / "relay.db")
-    plan = [row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + load_queries("sqlite")[name], HOT[name])]
+    plan = [row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + QUERIES[name], HOT[name])]
     connection.close()
     joined = "; ".join(plan)
     scans = [line for line in plan if line.startswith("SCAN") and "json_each" not in line and "USING" not in line]

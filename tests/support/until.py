@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 
 
-async def until(fact: Callable[[], object | Awaitable[object]], seconds: float = 10.0) -> None:
-    """Return once `fact()` is true; fail after this many seconds."""
+async def until(fact: Callable[[], object | Awaitable[object]], seconds: float = 10.0, *, pause: float = 0.005) -> None:
+    """Return once `fact()` is true, looking every `pause` seconds; fail after `seconds`."""
     async with asyncio.timeout(seconds):
         while True:
             answer = fact()
             if await answer if isawaitable(answer) else answer:
                 return
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(pause)

@@ -1,0 +1,1 @@
+"""Measurements with real sockets and real processes; reported, never asserted."""

@@ -1,0 +1,44 @@
+"""For every test: no secret left over from another, and no blocking call of ours inside the event loop."""
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from blockbuster import blockbuster_ctx
+
+from relay import log
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_calls() -> Iterator[None]:
+    """Failure mode 22: a blocked loop misses pongs; only what runs in `relay` is watched, its simulator aside."""
+    with blockbuster_ctx("relay", excluded_modules=["relay.simulator"]) as watch:
+        # A traceback shows source lines: rare, and worth the read.
+        watch.functions["os.stat"].can_block_in("linecache.py", {"checkcache", "updatecache"})
+        yield
+
+
+@pytest.fixture(autouse=True)
+def plain_logs() -> Iterator[None]:
+    log.forget_secrets()
+    processors = [structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()]
+    structlog.configure(processors=processors, cache_logger_on_first_use=False)
+    yield
+    structlog.reset_defaults()
+    log.forget_secrets()
+
+
+def require_tool(name: str) -> None:
+    """Skip when a program is missing; in CI, where REQUIRE_ALL is set, that is a failure."""
+    if shutil.which(name) is None:
+        sentence = f"{name} is not installed"
+        if os.environ.get("REQUIRE_ALL"):
+            pytest.fail(sentence)
+        pytest.skip(sentence)
+
+
+@pytest.fixture(scope="session")
+def openssl() -> None:
+    require_tool("openssl")
