@@ -46,7 +46,9 @@ def clean(value: Any) -> Any:
         return [clean(item) for item in value]
     if isinstance(value, bytes):
         return clean(value.decode("utf-8", "backslashreplace"))
-    if value is None or isinstance(value, (bool, int, float)):
+    if isinstance(value, float):
+        return round(value, 3)
+    if value is None or isinstance(value, (bool, int)):
         return value
     return clean(str(value))
 
@@ -67,12 +69,15 @@ def configure(level: str, form: str) -> None:
     renderer: Any = structlog.processors.JSONRenderer(ensure_ascii=False)
     if as_console:
         renderer = structlog.dev.ConsoleRenderer(
-            colors=terminal, exception_formatter=structlog.dev.plain_traceback, pad_event_to=28
+            colors=terminal, exception_formatter=structlog.dev.plain_traceback, pad_event_to=0, pad_level=False
         )
+    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    if as_console:
+        stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        stamp,
         structlog.processors.format_exc_info,
         _clean_event,
     ]

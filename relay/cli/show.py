@@ -17,8 +17,17 @@ _ROWS: Final = 14
 _HEADINGS: Final = ("#", "order", "event", "seq", "via", "attempt", "answer")
 
 
-def describe_arrival(arrival: Arrival, *, as_json: bool = False) -> str:
-    """One delivery as a line; every piece of outside text is made printable."""
+ARRIVAL_HEADINGS: Final = f"{'#':>5}  {'order':<22} {'event':<18} {'seq':>3}  {'via':<9} {'try':>3} answer"
+
+
+def describe_arrival(arrival: Arrival, *, as_json: bool = False, repeated: bool = False) -> str:
+    """One attempt as a line; every piece of outside text is made printable.
+
+    Args:
+        arrival: what came in.
+        as_json: a JSON document instead, with the webhook id.
+        repeated: whether its webhook id had come before: the same event once more, which at-least-once allows.
+    """
     if as_json:
         return json.dumps(
             {
@@ -32,11 +41,14 @@ def describe_arrival(arrival: Arrival, *, as_json: bool = False) -> str:
                 "verified": arrival.problem is None,
                 "problem": arrival.problem,
                 "answer": arrival.answer,
+                "repeated": repeated,
             }
         )
     number, order, event, sequence, origin, attempt, answer = _cells(arrival)
-    problem = f"  {arrival.problem}" if arrival.problem else ""
-    return f"{number:>5}  {order:<24.24} {event:<20.20} {sequence:>3}  {origin:<9.9} {attempt:>2}  {answer}{problem}"
+    line = f"{number:>5}  {order:<22.22} {event:<18.18} {sequence:>3}  {origin:<9.9} {attempt:>3} {answer:>6}"
+    if repeated:
+        line += " again"
+    return f"{line}\n       {arrival.problem}" if arrival.problem else line
 
 
 def _cells(arrival: Arrival) -> tuple[str, ...]:
@@ -97,4 +109,4 @@ class DemoScreen:
         for arrival in self._recent:
             *cells, answer = _cells(arrival)
             table.add_row(*cells, Text(answer, style="green" if arrival.acknowledged else "red"))
-        return Group(table, Text(f"{self._count} deliveries, {self._failed} not acknowledged", style="dim"))
+        return Group(table, Text(f"{self._count} attempts, {self._failed} not acknowledged", style="dim"))

@@ -5,13 +5,14 @@ import dataclasses
 import json
 import os
 import signal
-from collections.abc import Coroutine
+from collections import deque
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import click
 
 from relay import log
-from relay.cli.show import DemoScreen, describe_arrival
+from relay.cli.show import ARRIVAL_HEADINGS, DemoScreen, describe_arrival
 from relay.clock import SystemClock, system_rng
 from relay.delivery.signer import new_secret
 from relay.errors import UsageError
@@ -19,8 +20,10 @@ from relay.simulator.demo import Demo
 from relay.simulator.player import Player
 from relay.simulator.receiver import Arrival, Misbehaviour, Receiver
 from relay.simulator.server import SimulatedUpstream
+from relay.simulator.verdict import Verdict
 from relay.simulator.world import World
 
+_INTERRUPTED: Final = 130
 _PARTNER: Final = "demo-partner"
 _UPSTREAM_SECRET: Final = "demo-secret"  # noqa: S105 - of the simulator, which anyone may use
 _SNIPPET: Final = """\
@@ -35,7 +38,7 @@ upstream:
 @click.command()
 @click.option("--orders", type=click.IntRange(1, 10_000), default=60, show_default=True, help="Orders to play.")
 @click.option("--rate", type=click.FloatRange(0.1, 1000), default=20, show_default=True, help="Updates per second.")
-@click.option("--calm", is_flag=True, help="No outage and no failing receiver on the way.")
+@click.option("--calm", is_flag=True, help="No outage, no failing receiver, no kill on the way.")
 @click.option("--keep-running", is_flag=True, help="Leave everything up afterwards, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as one JSON document.")
 @click.pass_context
@@ -43,9 +46,9 @@ def demo(ctx: click.Context, orders: int, rate: float, calm: bool, keep_running:
     """Show it all on this machine: upstream, relay, receiver, and a verdict.
 
     Everything talks over real sockets on 127.0.0.1; the relay is a child
-    process of its own. On the way the upstream drops the connection and the
-    receiver fails for a while. Exit code 1 if anything was lost, doubled, out
-    of order, altered or wrongly signed.
+    process of its own. On the way the upstream drops the connection, the
+    receiver fails for a while and the relay is killed with SIGKILL. Exit code 1
+    if anything was lost, doubled, out of order, altered or wrongly signed.
     """
     log.configure("error", "auto")
     with DemoScreen(quiet=as_json) as screen:
@@ -58,7 +61,10 @@ def demo(ctx: click.Context, orders: int, rate: float, calm: bool, keep_running:
             on_arrival=screen.arrival,
             say=screen.say,
         )
-        verdict = asyncio.run(_until_interrupted(show.run(), show.stop_requested))
+        try:
+            verdict = asyncio.run(_run_demo(show, keep_running=keep_running))
+        except asyncio.CancelledError:
+            ctx.exit(_INTERRUPTED)
     if as_json:
         click.echo(json.dumps({"ok": verdict.ok, **dataclasses.asdict(verdict)}, indent=2))
     else:
@@ -117,6 +123,20 @@ def secret_new(as_json: bool) -> None:
     click.echo(json.dumps({"secret": made}) if as_json else made)
 
 
+async def _run_demo(show: Demo, *, keep_running: bool) -> Verdict:
+    """Ctrl-C cuts a demo off; one that is to keep running is asked to come to its verdict first."""
+    playing = asyncio.ensure_future(show.run())
+
+    def on_signal() -> None:
+        if keep_running and not show.stop_requested.is_set():
+            show.stop_requested.set()
+        else:
+            playing.cancel()
+
+    _on_signals(on_signal)
+    return await playing
+
+
 async def _simulate(port: int, orders: int, rate: float, seed: int | None) -> None:
     rng, clock = system_rng(), SystemClock()
     if seed is not None:
@@ -126,7 +146,7 @@ async def _simulate(port: int, orders: int, rate: float, seed: int | None) -> No
     await _start(upstream.start("127.0.0.1", port), port)
     stop = asyncio.Event()
     try:
-        click.echo("# Paste this into config.yaml; then: houdini-relay run\n")
+        click.echo("# config.yaml, first half; `houdini-relay listen` prints the other")
         click.echo(
             _SNIPPET.format(
                 websocket_url=upstream.websocket_url,
@@ -155,8 +175,12 @@ async def _listen(port: int, secrets: list[str], trouble: Misbehaviour, as_json:
     if made_up:
         secrets = [new_secret(os.urandom(32))]
 
+    seen: deque[str] = deque(maxlen=10_000)
+
     def show(arrival: Arrival) -> None:
-        click.echo(describe_arrival(arrival, as_json=as_json))
+        repeated = arrival.webhook_id in seen
+        seen.append(arrival.webhook_id)
+        click.echo(describe_arrival(arrival, as_json=as_json, repeated=repeated))
 
     try:
         receiver = Receiver(secrets, clock=SystemClock(), rng=system_rng(), on_arrival=show)
@@ -167,10 +191,12 @@ async def _listen(port: int, secrets: list[str], trouble: Misbehaviour, as_json:
     stop = asyncio.Event()
     try:
         if not as_json:
-            click.echo(
-                f"# listening; a target for config.yaml:\n- name: listen\n  url: http://127.0.0.1:{receiver.port}/"
-            )
-            click.echo(f"  secrets: [{secrets[0] if made_up else '<the secret you gave>'}]\n")
+            click.echo("# config.yaml, second half; `houdini-relay simulate` prints the other")
+            click.echo(f"targets:\n  - name: listen\n    url: http://127.0.0.1:{receiver.port}/")
+            click.echo(f"    secrets: [{secrets[0] if made_up else '...the one you gave'}]\n")
+            if made_up:
+                click.echo(f"# made up for this run; next time:\n#   houdini-relay listen --secret {secrets[0]}\n")
+            click.echo(ARRIVAL_HEADINGS)
         await _until_interrupted(_wait(stop), stop)
     finally:
         await receiver.stop()
@@ -190,13 +216,11 @@ async def _start(starting: Coroutine[Any, Any, None], port: int) -> None:
 async def _until_interrupted(work: Coroutine[Any, Any, Any], stop: asyncio.Event) -> Any:
     """Run `work`; Ctrl-C or SIGTERM asks it to stop, a second one cuts it off."""
     task = asyncio.ensure_future(work)
+    _on_signals(lambda: task.cancel() if stop.is_set() else stop.set())
+    return await task
 
-    def on_signal() -> None:
-        if stop.is_set():
-            task.cancel()
-        stop.set()
 
+def _on_signals(call: Callable[[], object]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
-    return await task
+        loop.add_signal_handler(number, call)

@@ -100,7 +100,10 @@ def read_document(raw: bytes, file: str, environ: Mapping[str, str]) -> Document
         return document
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        document.note(_place(mark) if mark else Place(0, 0, ""), _syntax_message(error.problem or ""))
+        message = _syntax_message(error.problem or "")
+        if mark and _bare_variable_in_list(text, mark.line):
+            message = "within [ ] or { } a variable needs double quotes, as in [\"${NAME}\"]"
+        document.note(_place(mark) if mark else Place(0, 0, ""), message)
         return document
     except yaml.YAMLError:
         document.note(Place(0, 0, ""), "this is not valid YAML")
@@ -146,6 +149,12 @@ def _composed(text: str, document: Document) -> Any:
         return top
     finally:
         loader.dispose()
+
+
+def _bare_variable_in_list(text: str, line: int) -> bool:
+    """Whether this line, counted from 0, holds `[${NAME}` or the like: to YAML the brace opens a mapping."""
+    lines = text.splitlines()
+    return line < len(lines) and re.search(r"[\[{,]\s*\$\{", lines[line]) is not None
 
 
 def _place(mark: Mark) -> Place:

@@ -52,5 +52,5 @@ def interpolate(text: str, environ: Mapping[str, str]) -> Interpolated:
 def not_set(missing: tuple[str, ...]) -> str:
     """The message for variables that are not set."""
     if len(missing) == 1:
-        return f"the environment variable {missing[0]} is not set; set it, or write ${{{missing[0]}:-default}}"
+        return f"the environment variable {missing[0]} is not set; export it before starting"
     return f"the environment variables {', '.join(missing)} are not set"

@@ -63,6 +63,8 @@ def _read(path: Path) -> bytes | str:
             return file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "malformed path"
+        if isinstance(error, FileNotFoundError):
+            reason = "there is no such file; name yours with -c, or start from config.example.yaml"
         return f"cannot be read: {reason}"
 
 

@@ -1,0 +1,86 @@
+"""The hand-written verifiers of docs/receiving.md do what they say; run where the language is there."""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "receiving.md").read_text(encoding="utf-8")
+BODY = '{"type":"order.new","data":{"houdiniId":"ö"}}'
+
+
+def snippet(language: str, marker: str) -> str:
+    found = [block for block in re.findall(rf"```{language}\n(.*?)```", DOCUMENT, re.DOTALL) if marker in block]
+    assert found, marker
+    return str(found[-1])
+
+
+def headers(secret: str, body: str, at: float) -> dict[str, str]:
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    signed = f"evt_1.{int(at)}.{body}".encode()
+    mac = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+    return {"webhook-id": "evt_1", "webhook-timestamp": str(int(at)), "webhook-signature": f"v9,x v1,{mac}"}
+
+
+PYTHON = (
+    snippet("python", "def is_genuine")
+    + """
+import json, sys
+secret, headers, body = json.load(sys.stdin)
+try: print("yes" if is_genuine(secret, headers, body.encode()) else "no")
+except Exception: print("error")
+"""
+)
+NODE = (
+    snippet("js", "export function isGenuine")
+    + """
+import { readFileSync } from "node:fs";
+const [secret, headers, body] = JSON.parse(readFileSync(0, "utf8"));
+try { console.log(isGenuine(secret, headers, Buffer.from(body)) ? "yes" : "no"); } catch { console.log("error"); }
+"""
+)
+PHP = (
+    snippet("php", "php://input").split("$body = file_get_contents")[0]
+    + """
+[$secret, $headers, $body] = json_decode(stream_get_contents(STDIN), true);
+try { echo is_genuine($secret, $headers, $body) ? 'yes' : 'no'; } catch (Throwable $error) { echo 'error'; }
+"""
+)
+LANGUAGES = {"python": (sys.executable, "py", PYTHON), "node": ("node", "mjs", NODE), "php": ("php", "php", PHP)}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_verifier_accepts_what_is_genuine_and_nothing_else(language: str, tmp_path: Path):
+    program, ending, code = LANGUAGES[language]
+    if shutil.which(program) is None:
+        if os.environ.get("REQUIRE_ALL"):
+            pytest.fail(f"{program} is not installed")
+        pytest.skip(f"{program} is not installed")
+    script = tmp_path / f"verify.{ending}"
+    script.write_text(code, encoding="utf-8")
+
+    def ask(secret: str, given: dict[str, str], body: str) -> str:
+        question = json.dumps([secret, given, body])
+        done = subprocess.run(
+            [program, str(script)], input=question, capture_output=True, text=True, timeout=30, check=False
+        )
+        return done.stdout.strip() or done.stderr
+
+    now = time.time()
+    genuine = headers(SECRET, BODY, now)
+    assert ask(SECRET, genuine, BODY) == "yes"
+    assert ask(SECRET, genuine, BODY + " ") == "no"
+    assert ask(SECRET, headers(SECRET, BODY, now - 400), BODY) == "no"
+    assert ask(SECRET, genuine | {"webhook-signature": "v1,"}, BODY) == "no"
+    assert ask(SECRET, {}, BODY) == "no"
+    assert ask("", headers("", BODY, now), BODY) == "error"
