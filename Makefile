@@ -4,10 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_ARGS ?=
+ROUNDS ?= 200
+SECONDS ?= 600
+EXAMPLES ?= 20000
+PROVE = PYTHONPATH=tests:tests/e2e $(BIN)/python -m
 LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
        --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
-.PHONY: demo test check fmt bench lock clean
+.PHONY: demo test check fmt bench crash soak lock clean
 
 $(STAMP): constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -38,6 +42,14 @@ fmt: $(STAMP)
 
 bench: $(STAMP)  ## measurements, reported and never asserted
 	$(BIN)/python -m bench
+
+crash: $(STAMP)  ## kill -9 under load, ROUNDS times, then nothing may be lost, doubled or out of order
+	$(PROVE) bench.crash --rounds $(ROUNDS)
+
+soak: $(STAMP)  ## 200 updates a second with every fault at random for SECONDS, then EXAMPLES property runs
+	$(PROVE) bench.soak --seconds $(SECONDS)
+	RELAY_PROFILE=relay-soak EXAMPLES=$(EXAMPLES) $(BIN)/pytest -q tests/property/test_store_machine.py
+	WHOLE_EXAMPLES=$$(($(EXAMPLES) / 40 + 1)) $(BIN)/pytest -q tests/property/test_whole_way.py
 
 lock: $(STAMP)  ## pin every dependency again, with hashes
 	$(LOCK) --all-extras -o constraints.txt

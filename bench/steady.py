@@ -65,7 +65,7 @@ async def run(rate: float, seconds: float) -> str:
     latencies = sorted(_latencies(world, arrived))
     return "\n".join(
         [
-            f"steady: {player.updates} updates in {played:.1f} s ({player.updates / played:.0f}/s); {_machine()}",
+            f"steady: {player.updates} updates in {played:.1f} s ({player.updates / played:.0f}/s); {machine()}",
             _percentiles(latencies),
             f"relay: {busy:.2f} cores, {memory / 2**20:.0f} MiB, descriptors {before} -> {after}, exit code {code}",
             *verdict.lines(),
@@ -119,7 +119,7 @@ def _percentiles(latencies: list[float]) -> str:
     return f"frame written to POST received, {len(latencies)} of them: {figures}"
 
 
-def _machine() -> str:
+def machine() -> str:
     return (
         f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, aiohttp {aiohttp.__version__}, "
         f"SQLite {sqlite3.sqlite_version}, {platform.system()} {platform.release().split('-')[0]}"

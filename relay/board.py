@@ -1,5 +1,6 @@
 """What is true right now and lives in memory: each room writes its part, the admin room reads it."""
 
+import asyncio
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -25,10 +26,12 @@ class UpstreamBoard:
         epoch: number of the present or last life of the connection, from 1.
         since_ms: wall time of the last change of `state`.
         last_message_ms: wall time of the last application message, None before the first.
-        last_error: why the last epoch ended, a sentence.
+        last_error: why the last epoch ended, or what went wrong over REST since, a sentence.
+        sweep_problem: why sweeps do not get on at the moment; None while they do.
         first_sweep_done: whether this epoch's first sweep has ended well (readiness).
         in_sync: whether the trailing sweep has too.
         questions_open: disbelieved frames that REST is still to be asked about.
+        unconfirmed: frames that went backward and that REST could never confirm, since the process began.
     """
 
     state: UpstreamState = UpstreamState.WAITING
@@ -36,9 +39,11 @@ class UpstreamBoard:
     since_ms: int = 0
     last_message_ms: int | None = None
     last_error: str | None = None
+    sweep_problem: str | None = None
     first_sweep_done: bool = False
     in_sync: bool = False
     questions_open: int = 0
+    unconfirmed: int = 0
 
     @property
     def subscribed(self) -> bool:
@@ -63,10 +68,45 @@ class TargetBoard:
     last_error: str | None = None
 
 
+class Gate:
+    """Whether more may be accepted from the upstream; shut while it could not be stored.
+
+    Attributes:
+        reason: why it is shut, a sentence; None while it is open.
+    """
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+        self._opened = asyncio.Event()
+        self._opened.set()
+        self._shut = asyncio.Event()
+
+    def shut(self, reason: str) -> None:
+        """Accept nothing more."""
+        self.reason = reason
+        self._opened.clear()
+        self._shut.set()
+
+    def open(self) -> None:
+        """Accept again."""
+        self.reason = None
+        self._shut.clear()
+        self._opened.set()
+
+    async def until_open(self) -> None:
+        """Return once it is open."""
+        await self._opened.wait()
+
+    async def until_shut(self) -> None:
+        """Return once it is shut."""
+        await self._shut.wait()
+
+
 @dataclass(slots=True)
 class Board:
     """All of it."""
 
+    gate: Gate = field(default_factory=Gate)
     upstream: UpstreamBoard = field(default_factory=UpstreamBoard)
     targets: dict[str, TargetBoard] = field(default_factory=dict)
     store_failure: str | None = None

@@ -7,7 +7,8 @@ Wall time (`wall_ms`) is for what is stored or shown. Deadlines and durations in
 import asyncio
 import random
 import time
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 
 class Clock(Protocol):
@@ -40,6 +41,37 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Sleep for this many seconds."""
         await asyncio.sleep(seconds)
+
+
+JUMP: Final = 30.0
+"""Seconds by which wall and monotonic time may drift apart between two looks."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClockJump:
+    """The wall clock was set, or the machine slept.
+
+    Attributes:
+        seconds: by how much wall time moved more than monotonic time; negative for a step back.
+        alive_ms: wall time, by the new clock at the latest, up to which all was well.
+    """
+
+    seconds: float
+    alive_ms: int
+
+
+class ClockWatch:
+    """Compares the two clocks from one look to the next."""
+
+    def __init__(self, wall_ms: int, mono: float) -> None:
+        self._wall_ms = wall_ms
+        self._mono = mono
+
+    def look(self, wall_ms: int, mono: float) -> ClockJump | None:
+        """What happened since the last look, None when nothing did."""
+        before_ms, drift = self._wall_ms, (wall_ms - self._wall_ms) / 1000 - (mono - self._mono)
+        self._wall_ms, self._mono = wall_ms, mono
+        return ClockJump(drift, min(before_ms, wall_ms)) if abs(drift) > JUMP else None
 
 
 Rng = random.Random

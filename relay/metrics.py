@@ -40,12 +40,17 @@ class Metrics:
         self.upstream_connected = self._gauge("upstream_connected", "1 while subscribed upstream.")
         self.upstream_in_sync = self._gauge("upstream_in_sync", "1 while subscribed, swept and settled.")
         self.upstream_connects = self._counter("upstream_connects", "Connection attempts by result.", "result")
+        self.upstream_epoch_ends = self._counter(
+            "upstream_epoch_ends", "Lives of the connection ended, by kind.", "kind"
+        )
         self.upstream_messages = self._counter("upstream_messages", "Messages from the socket by type.", "type")
         self.upstream_last_message = self._gauge(
             "upstream_last_message_timestamp_seconds", "Unix time of the last application message."
         )
         self.gaps = self._counter("gaps", "Times without a live subscription that have ended.")
         self.gap_seconds = self._counter("gap_seconds", "Seconds without a live subscription.")
+        self.gaps_over_window = self._counter("gaps_over_window", "Gaps longer than the upstream remembers.")
+        self.clock_jumps = self._counter("clock_jumps", "Times the wall clock was set or the machine slept.")
         self.intake_dropped = self._counter("intake_dropped", "Frames dropped on overflow; each asks for a sweep.")
 
     def _rest_and_events(self) -> None:
@@ -55,6 +60,7 @@ class Metrics:
         self.events = self._counter("events", "Events written.", "type", "origin")
         self.duplicates = self._counter("duplicates", "Snapshots that showed nothing new.", "origin")
         self.disbelieved = self._counter("disbelieved", "Snapshots not believed and asked about over REST.", "origin")
+        self.unconfirmed = self._counter("unconfirmed", "Backward frames that REST can never confirm.")
 
     def _deliveries(self) -> None:
         self.deliveries = self._counter("deliveries", "Deliveries ended, by status.", "target", "status")
@@ -73,5 +79,6 @@ class Metrics:
     def _store(self, version: str) -> None:
         self.store_commit = self._histogram("store_commit_seconds", "Duration of COMMIT.", _FAST)
         self.store_size = self._gauge("store_size_bytes", "Size of the store's files.")
+        self.store_free = self._gauge("store_free_bytes", "Room left on the store's disk.")
         self.build_info = self._gauge("build_info", "Always 1; the label is the version.", "version")
         self.build_info.labels(version).set(1)

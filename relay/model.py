@@ -252,8 +252,9 @@ class KnownOrder:
         silent: learned without an event, and no event since.
         sequence: how many events this order has had.
         status_counts: status code -> how many events this order has had in it.
-        last_body: the order as the last event showed it; None before the first event.
-        last_origin: how the last event was seen; None before the first event.
+        last_frame: the order as the last frame showed it that was news or repeated what is known; None before
+            the first, and again after an event that REST showed.
+        frame_is_event: whether that frame is the body of the order's last event, so that it is kept already.
     """
 
     houdini_id: str
@@ -264,8 +265,8 @@ class KnownOrder:
     silent: bool
     sequence: int = 0
     status_counts: Mapping[int, int] = field(default_factory=dict)
-    last_body: bytes | None = None
-    last_origin: Origin | None = None
+    last_frame: bytes | None = None
+    frame_is_event: bool = False
 
     @property
     def terminal(self) -> bool:

@@ -1,12 +1,11 @@
 """For every test: no secret left over from another, and no blocking call of ours inside the event loop."""
 
-import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
 import structlog
 from blockbuster import blockbuster_ctx
+from support.needs import require_tool
 
 from relay import log
 
@@ -28,15 +27,6 @@ def plain_logs() -> Iterator[None]:
     yield
     structlog.reset_defaults()
     log.forget_secrets()
-
-
-def require_tool(name: str) -> None:
-    """Skip when a program is missing; in CI, where REQUIRE_ALL is set, that is a failure."""
-    if shutil.which(name) is None:
-        sentence = f"{name} is not installed"
-        if os.environ.get("REQUIRE_ALL"):
-            pytest.fail(sentence)
-        pytest.skip(sentence)
 
 
 @pytest.fixture(scope="session")

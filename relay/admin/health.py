@@ -31,20 +31,24 @@ def unready_reasons(
         reasons.append("stopping: it was asked to end")
     if board.store_failure is not None:
         reasons.append(f"store: {board.store_failure}")
+    if board.gate.reason is not None:
+        reasons.append(f"store: {board.gate.reason}")
     upstream = board.upstream
     if upstream.state is not UpstreamState.SUBSCRIBED:
         cause = f": {upstream.last_error}" if upstream.last_error else ""
         reasons.append(f"upstream: not subscribed ({upstream.state}){cause}")
     elif not upstream.first_sweep_done:
-        reasons.append("upstream: subscribed, but the first sweep of this connection is not done")
+        cause = f": {upstream.sweep_problem}" if upstream.sweep_problem else ""
+        reasons.append(f"upstream: subscribed, but the first sweep of this connection is not done{cause}")
     for name, waiting in backlog.items():
         target = board.targets.get(name, TargetBoard())
-        if _stalled(target, waiting, concurrency.get(name, 1), now, now_ms):
+        if is_stalled(target, waiting, concurrency.get(name, 1), now, now_ms):
             reasons.append(f"target {name}: something has been due for {STALL:.0f} s and no attempt was started")
     return reasons
 
 
-def _stalled(target: TargetBoard, backlog: Backlog, slots: int, now: float, now_ms: int) -> bool:
+def is_stalled(target: TargetBoard, backlog: Backlog, slots: int, now: float, now_ms: int) -> bool:
+    """Whether something has been due for `STALL` seconds at a target that is free to send, and no attempt began."""
     if backlog.stopped or backlog.waiting_since_ms is None or target.in_flight >= slots:
         return False
     due_for = (now_ms - backlog.waiting_since_ms) / 1000

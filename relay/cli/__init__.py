@@ -5,8 +5,13 @@ from typing import Any
 import click
 
 from relay import __version__
+from relay.admin.client import DaemonUnavailable, Refused
+from relay.cli.audit import audit
+from relay.cli.backfill import backfill
 from relay.cli.run import check, run
+from relay.cli.status import status
 from relay.cli.store import store
+from relay.cli.targets import targets
 from relay.cli.tools import demo, listen, secret, simulate
 from relay.errors import ConfigError, RelayError, StoreError, UsageError
 
@@ -30,10 +35,12 @@ class RelayGroup(click.Group):
 
 
 def exit_code(error: RelayError) -> int:
-    """2 for what a restart cannot help, 3 for the store, 1 for the rest."""
+    """2 for what a restart cannot help, 3 for a store or a relay that cannot be used, 1 for the rest."""
+    if isinstance(error, Refused):
+        return {400: _USAGE, 404: _USAGE, 409: _FAILED, 502: _FAILED}.get(error.status, _STORE)
     if isinstance(error, (ConfigError, UsageError)):
         return _USAGE
-    return _STORE if isinstance(error, StoreError) else _FAILED
+    return _STORE if isinstance(error, (StoreError, DaemonUnavailable)) else _FAILED
 
 
 @click.group(cls=RelayGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
@@ -45,5 +52,5 @@ def main() -> None:
     """
 
 
-for command in (run, check, demo, simulate, listen, secret, store):
+for command in (run, check, status, targets, audit, backfill, demo, simulate, listen, secret, store):
     main.add_command(command)

@@ -1,13 +1,15 @@
 """Options that several commands share."""
 
+import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from relay import log
+from relay.admin.client import AdminClient
 from relay.config import Settings, load
 from relay.config.secrets import secret_values
 
@@ -43,3 +45,20 @@ def load_settings(path: Path, *, require_secrets: bool) -> Settings:
     settings = load(path, environ=os.environ, require_secrets=require_secrets)
     log.register_secrets(secret_values(settings))
     return settings
+
+
+def ask_daemon(config_path: Path, ask: Callable[[AdminClient], Awaitable[Any]]) -> Any:
+    """Put a question to the running relay that this configuration describes; returns its answer.
+
+    Raises:
+        ConfigError: the configuration cannot be used.
+        DaemonUnavailable: the relay does not run or cannot be asked.
+        Refused: it answered with an error.
+    """
+    client = AdminClient(load_settings(config_path, require_secrets=False).admin)
+
+    async def run() -> Any:
+        async with client:
+            return await ask(client)
+
+    return asyncio.run(run())

@@ -11,12 +11,12 @@ from relay import __version__, log
 from relay.cli.options import config_option, json_option, load_settings
 from relay.config import InvalidConfig, Settings
 from relay.daemon import Daemon, Exit
+from relay.shutdown import end_now
 
 
 @click.command()
 @config_option
-@click.pass_context
-def run(ctx: click.Context, config_path: Path) -> None:
+def run(config_path: Path) -> None:
     """Run the relay until SIGTERM or SIGINT.
 
     The first signal lets attempts under way finish (up to 20 s), a second one
@@ -27,7 +27,7 @@ def run(ctx: click.Context, config_path: Path) -> None:
     """
     settings = load_settings(config_path, require_secrets=True)
     log.configure(settings.log.level, settings.log.format)
-    ctx.exit(asyncio.run(_run(settings)))
+    end_now(asyncio.run(_run(settings)))
 
 
 async def _run(settings: Settings) -> int:

@@ -1,18 +1,26 @@
-"""`store`: looking after the database of a relay that is not running."""
+"""`store`: migrate, check and copy the database."""
 
 import asyncio
 import json
 from pathlib import Path
+from typing import Final
 
 import click
 
+from relay.admin.client import AdminClient
 from relay.cli.options import config_option, json_option, load_settings
-from relay.store.sqlite import migrate_file, sqlite_path
+from relay.config import Settings
+from relay.errors import StoreLocked
+from relay.store.offline import backup_file, check_file, migrate_file
+from relay.store.sqlite import sqlite_path
+
+BACKUP_PATIENCE: Final = 3600.0
+"""Seconds that a running relay may take to copy its store."""
 
 
 @click.group()
 def store() -> None:
-    """Look after the store of a relay that is not running."""
+    """Look after the store."""
 
 
 @store.command()
@@ -33,3 +41,63 @@ def migrate(config_path: Path, as_json: bool) -> None:
         click.echo(f"{path}: applied {', '.join(applied)}")
     else:
         click.echo(f"{path}: up to date")
+
+
+@store.command()
+@config_option
+@json_option
+@click.pass_context
+def check(ctx: click.Context, config_path: Path, as_json: bool) -> None:
+    """Prove that the store of a stopped relay is sound.
+
+    Reads the whole file: pages and indexes, schema, one ready head a lane, one
+    delivery per event, target and replay, orders that agree with their events.
+    Changes nothing. Exit code 1 if anything is wrong, 3 if it is in use or
+    cannot be opened.
+    """
+    settings = load_settings(config_path, require_secrets=False)
+    path = sqlite_path(settings.store.url)
+    faults = check_file(path)
+    if as_json:
+        click.echo(json.dumps({"store": str(path), "ok": not faults, "faults": faults}, indent=2))
+    else:
+        click.echo("\n".join(f"{path}: {fault}" for fault in faults) or f"{path}: fine")
+    ctx.exit(1 if faults else 0)
+
+
+@store.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@config_option
+@json_option
+def backup(file: Path, config_path: Path, as_json: bool) -> None:
+    """Copy the store to FILE, which must not exist yet.
+
+    Works while the relay runs, through its admin API, and while it is stopped.
+    The copy is whole or not there at all.
+    """
+    settings = load_settings(config_path, require_secrets=False)
+    file = file.absolute()
+    try:
+        backup_file(sqlite_path(settings.store.url), file)
+    except StoreLocked:
+        backup_running(settings, file)
+    size = file.stat().st_size if file.exists() else None  # the relay may live where this command cannot look
+    if as_json:
+        click.echo(json.dumps({"file": str(file), "bytes": size}))
+    else:
+        click.echo(f"{file}: written" + ("" if size is None else f", {size} bytes"))
+
+
+def backup_running(settings: Settings, path: Path) -> None:
+    """Have the relay that holds the store write the copy; `path` is absolute and as that relay sees it.
+
+    Raises:
+        DaemonUnavailable: it cannot be asked.
+        Refused: it could not write the copy; says why.
+    """
+
+    async def ask(client: AdminClient) -> None:
+        async with client:
+            await client.post("/api/v1/store/backup", {"path": str(path)}, patience=BACKUP_PATIENCE)
+
+    asyncio.run(ask(AdminClient(settings.admin)))

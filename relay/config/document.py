@@ -102,7 +102,7 @@ def read_document(raw: bytes, file: str, environ: Mapping[str, str]) -> Document
         mark = error.problem_mark or error.context_mark
         message = _syntax_message(error.problem or "")
         if mark and _bare_variable_in_list(text, mark.line):
-            message = "within [ ] or { } a variable needs double quotes, as in [\"${NAME}\"]"
+            message = 'within [ ] or { } a variable needs double quotes, as in ["${NAME}"]'
         document.note(_place(mark) if mark else Place(0, 0, ""), message)
         return document
     except yaml.YAMLError:

@@ -44,7 +44,6 @@ PENDING: Final[Mapping[str, Row]] = {
     ),
     "StoreSettings.retention": Row(_unless_default),
     "TargetSettings.secrets": Row(_items(_is_ed25519), "use whsec_ secrets only"),
-    "TargetSettings.events": Row(_items(lambda pattern: pattern.startswith("relay.")), "leave it out of the list"),
     "TargetSettings.changes": Row(_unless_default),
     "TargetSettings.format": Row(_words("cloudevents", "slack"), "use standard or raw"),
     "TargetSettings.ordering": Row(_unless_default),

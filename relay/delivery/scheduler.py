@@ -7,85 +7,27 @@ outcome is committed. Naps are bounded and recomputed, so a wall clock that step
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
 from relay.board import Board, TargetBoard
-from relay.clock import Clock, Rng
+from relay.clock import ClockWatch
 from relay.config import TargetSettings
 from relay.delivery import retry
-from relay.delivery.sender import PostRequest, build_request
+from relay.delivery.sender import build_request
+from relay.delivery.settler import Context, Settler
 from relay.delivery.signer import Signer
 from relay.errors import RelayError
-from relay.metrics import Metrics
 from relay.model import Attempt, Delivery, DeliveryStatus, Outcome
-from relay.store.base import Settlement, Store
+from relay.store.base import Settlement
 
 NAP: Final = 30.0
 """Seconds after which a sleeping loop looks again, whatever it was told."""
-SETTLE_BATCH: Final = 500
+CLOCK_TICK: Final = 5.0
+"""Seconds between looks at the clocks."""
 
 _log = structlog.get_logger()
-
-
-class Sends(Protocol):
-    """The seam to the wire."""
-
-    async def post(self, request: PostRequest) -> Attempt:
-        """One attempt; never raises but when cancelled."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What all loops share."""
-
-    store: Store
-    sender: Sends
-    metrics: Metrics
-    clock: Clock
-    rng: Rng
-
-
-class Settler:
-    """Writes outcomes in groups: while one commit is under way the next group gathers."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._waiting: list[tuple[Settlement, asyncio.Future[None]]] = []
-        self._arrived = asyncio.Event()
-
-    async def settle(self, settlement: Settlement) -> None:
-        """Return once the outcome is committed."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((settlement, done))
-        self._arrived.set()
-        await done
-
-    async def run(self) -> None:
-        """Settle until cancelled; what has gathered by then is still written."""
-        try:
-            while True:
-                await self._arrived.wait()
-                await self.run_once()
-        finally:
-            while self._waiting:
-                await asyncio.shield(self.run_once())
-
-    async def run_once(self) -> int:
-        """Write what has gathered, return how many outcomes it was."""
-        group = self._waiting[:SETTLE_BATCH]
-        del self._waiting[: len(group)]
-        if not self._waiting:
-            self._arrived.clear()
-        if group:
-            await self._context.store.settle([settlement for settlement, _ in group], self._context.clock.wall_ms())
-        for _, done in group:
-            if not done.done():
-                done.set_result(None)
-        return len(group)
 
 
 class TargetLoop:
@@ -103,6 +45,11 @@ class TargetLoop:
         self._attempts: dict[asyncio.Task[None], Delivery] = {}
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
+
+    @property
+    def longest_wait(self) -> float:
+        """Seconds beyond which no retry of this target is ever due."""
+        return max(*self._policy.schedule, self._policy.retry_after_max, 0.0) * (1 + self._policy.jitter)
 
     def wake(self) -> None:
         """Look now: something has come due or a slot is free."""
@@ -221,7 +168,11 @@ class TargetLoop:
             _log.warning("target_failing", target=name, error=error, order=delivery.event.lane)
         self._board.last_error = error
         if settlement.park:
-            _log.error("target_parked", target=name, advice="it answered 410 Gone; deliveries are kept")
+            _log.error(
+                "target_parked",
+                target=name,
+                advice=f"it answered 410 Gone; deliveries are kept until: houdini-relay targets resume {name}",
+            )
         if settlement.status is DeliveryStatus.DEAD:
             _log.error(
                 "delivery_dead", target=name, order=delivery.event.lane, event=delivery.event.webhook_id, error=error
@@ -239,19 +190,63 @@ class Scheduler:
             )
             for target in targets
         }
+        self._store = context.store
+        self._clock = context.clock
+        self._clock_watch = ClockWatch(context.clock.wall_ms(), context.clock.mono())
         context.store.on_due(self._on_due)
 
     async def run(self) -> None:
         """Deliver until cancelled or drained."""
+        await self._look_back()
         async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(self._watch_clock(), name="delivery-clock")
             settling = tasks.create_task(self._settler.run(), name="settler")
             loops = [tasks.create_task(loop.run(), name=f"target-{name}") for name, loop in self._loops.items()]
             await asyncio.wait(loops, return_when=asyncio.ALL_COMPLETED)
             settling.cancel()
+            watching.cancel()
+
+    async def resume(self, target: str) -> bool:
+        """Send to a parked or paused target again; False when it was neither."""
+        resumed = await self._store.resume(target, self._clock.wall_ms())
+        if resumed:
+            _log.info("target_resumed", target=target)
+            self._on_due([target])
+        return resumed
+
+    async def look_at_clock(self) -> None:
+        """When the wall clock was set back, deliveries must not wait for it to come round again."""
+        jump = self._clock_watch.look(self._clock.wall_ms(), self._clock.mono())
+        if jump is None:
+            return
+        _log.warning("wall_clock_jumped", seconds=jump.seconds)
+        if jump.seconds < 0:
+            for name in self._loops:
+                await self._store.shift_due(name, round(jump.seconds * 1000), self._clock.wall_ms())
+        self._on_due(self._loops)
 
     async def drain(self, grace: float) -> int:
         """Stop claiming, let attempts under way finish; returns how many were cut off after `grace` seconds."""
         return sum(await asyncio.gather(*(loop.drain(grace) for loop in self._loops.values())))
+
+    async def _watch_clock(self) -> None:
+        while True:
+            await self._clock.sleep(CLOCK_TICK)
+            await self.look_at_clock()
+
+    async def _look_back(self) -> None:
+        """Say what waits from earlier; undo due times that only a wrong clock can have written."""
+        now_ms = self._clock.wall_ms()
+        for name, loop in self._loops.items():
+            await self._store.clamp_due(name, now_ms + round(loop.longest_wait * 1000))
+        for name, backlog in (await self._store.backlog()).items():
+            if backlog.stopped:
+                advice = f"it answered 410 or was paused; houdini-relay targets resume {name}"
+                _log.error("target_stopped", target=name, pending=backlog.pending, advice=advice)
+            elif backlog.pending:
+                _log.info("target_backlog", target=name, pending=backlog.pending)
+        for name, held in (await self._store.orphans()).items():
+            _log.warning("target_orphaned", target=name, pending=held, advice="kept; configure it again to deliver")
 
     def _on_due(self, targets: Collection[str]) -> None:
         for name in targets:

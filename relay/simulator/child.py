@@ -55,16 +55,18 @@ class RelayProcess:
         self._log = log
         self._ready_url = f"http://127.0.0.1:{admin_port}/readyz"
         self._process: asyncio.subprocess.Process | None = None
+        self._alive = asyncio.Event()
 
     async def start(self) -> None:
-        """Start it."""
-        output = self._log.open("wb")
+        """Start it, or start it again after a `kill`; its log goes on."""
+        output = self._log.open("ab")
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command, stdout=output, stderr=output, start_new_session=True
             )
         finally:
             output.close()
+        self._alive.set()
 
     async def until_ready(self) -> None:
         """Wait for `/readyz`.
@@ -91,11 +93,10 @@ class RelayProcess:
         """Do something for as long as the process lives.
 
         Raises:
-            ChildFailed: it ended before the work did.
+            ChildFailed: it ended by itself before the work did.
         """
-        assert self._process is not None, "start comes first"  # noqa: S101 - a mistake of the caller's
         working = asyncio.ensure_future(work)
-        ending = asyncio.ensure_future(self._process.wait())
+        ending = asyncio.ensure_future(self._ended_by_itself())
         try:
             await asyncio.wait((working, ending), return_when=asyncio.FIRST_COMPLETED)
             if working.done():
@@ -105,6 +106,31 @@ class RelayProcess:
             working.cancel()
             ending.cancel()
             await asyncio.gather(working, ending, return_exceptions=True)
+
+    async def _ended_by_itself(self) -> int:
+        while True:
+            process = self._running()
+            code = await process.wait()
+            if self._alive.is_set() and self._process is process:
+                return code
+            await self._alive.wait()
+
+    async def kill(self) -> None:
+        """End it with SIGKILL: it gets no chance to finish anything. `while_alive` waits for the next `start`."""
+        process = self._running()
+        self._alive.clear()
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+    @property
+    def pid(self) -> int:
+        """The process id of its present or last life."""
+        return self._running().pid
+
+    def _running(self) -> asyncio.subprocess.Process:
+        assert self._process is not None, "start comes first"  # noqa: S101 - a mistake of the caller's
+        return self._process
 
     async def stop(self) -> int | None:
         """End it with SIGTERM, or by force when it takes too long; its exit code, None if it never started."""

@@ -31,6 +31,7 @@ _OUTAGE_AT: Final = 0.3
 _OUTAGE_SECONDS: Final = 3.0
 _FAILURE_AT: Final = 0.6
 _FAILURE_SECONDS: Final = 3.0
+_KILL_AFTER_SECONDS: Final = 1.0
 _SETTLE_SECONDS: Final = 45.0
 _SETTLE_POLL_SECONDS: Final = 0.5
 _POLL_SECONDS: Final = 0.1
@@ -69,7 +70,7 @@ class Demo:
             clock: time for everything but the relay.
             orders: how many new orders live their lives, besides a few that exist before.
             rate: updates per second.
-            calm: no outage, no failing receiver.
+            calm: no outage, no failing receiver, no kill -9.
             keep_running: after the last delivery, leave everything up until `stop_requested`.
             seed: makes the orders' lives repeatable.
             on_arrival: told of each webhook as it is answered.
@@ -167,9 +168,9 @@ class Demo:
         async with asyncio.TaskGroup() as acts:
             acts.create_task(self._player.run(), name="demo-player")
             if not self._calm:
-                acts.create_task(self._trouble(), name="demo-trouble")
+                acts.create_task(self._trouble(relay), name="demo-trouble")
 
-    async def _trouble(self) -> None:
+    async def _trouble(self, relay: RelayProcess) -> None:
         await self._until_progress(_OUTAGE_AT)
         self._say(f"Trouble: the upstream resets the WebSocket and refuses new ones for {_OUTAGE_SECONDS:.0f} s.")
         self._upstream.faults.refuse_count = -1
@@ -179,6 +180,10 @@ class Demo:
         await self._until_progress(_FAILURE_AT)
         self._say(f"Trouble: the receiver answers 500 for {_FAILURE_SECONDS:.0f} s.")
         self.receiver.misbehaviour.fail_until = self._clock.mono() + _FAILURE_SECONDS
+        await self._clock.sleep(_KILL_AFTER_SECONDS)
+        self._say("Trouble: the relay is killed with SIGKILL, deliveries waiting, and started again.")
+        await relay.kill()
+        await relay.start()
 
     async def _until_progress(self, share: float) -> None:
         while self._player.progress < share:

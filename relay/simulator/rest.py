@@ -148,8 +148,11 @@ class OrdersApi:
     async def _show(self, request: web.Request, body: bytes, changes: list[Change]) -> web.StreamResponse:
         """Write the answer here, so that only what was written is recorded as shown."""
         response = web.Response(body=body, content_type="application/json", charset="utf-8")
-        await response.prepare(request)
-        await response.write_eof()
+        try:
+            await response.prepare(request)
+            await response.write_eof()
+        except ConnectionError:
+            return response  # the client has left
         self._world.shown(changes)
         return response
 

@@ -7,6 +7,7 @@ transaction. Claims exclude one another and a crash gives them back.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from relay.model import Attempt, DeadReason, Delivery, DeliveryStatus, Event, KnownOrder
@@ -98,6 +99,44 @@ class OpenOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class Gap:
+    """Time without a live, acknowledged subscription.
+
+    Attributes:
+        from_ms: wall time at which the subscription was last known to live.
+        to_ms: wall time of the next subscription, None while the gap is open.
+        cause: why the subscription ended, a sentence.
+        swept_ms: wall time at which the sweep that followed had been committed, None before.
+        closed_by: which sweep that was.
+    """
+
+    id: int
+    from_ms: int
+    to_ms: int | None
+    cause: str
+    swept_ms: int | None
+    closed_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryOfOrder:
+    """How one event of an order stands at one target.
+
+    Attributes:
+        replay: 0 for the delivery the event made, n for the nth time a person asked.
+    """
+
+    houdini_id: str
+    webhook_id: str
+    sequence: int
+    event_status: int
+    target: str
+    status: DeliveryStatus
+    reason: DeadReason | None
+    replay: int
+
+
+@dataclass(frozen=True, slots=True)
 class Backlog:
     """What one target still has to get.
 
@@ -153,12 +192,68 @@ class Store(Protocol):
         """Give claims back without an outcome (a cancelled attempt)."""
         ...
 
+    async def shift_due(self, target: str, by_ms: int, after_ms: int) -> None:
+        """The wall clock was set back: move the due times that lie after `after_ms` along with it."""
+        ...
+
+    async def clamp_due(self, target: str, latest_ms: int) -> None:
+        """Nothing may be due later than this: no retry waits longer, so a clock was wrong when it was written."""
+        ...
+
+    async def resume(self, target: str, now_ms: int) -> bool:
+        """Let a parked or paused target be sent to again; False when it was neither."""
+        ...
+
+    async def orphans(self) -> Mapping[str, int]:
+        """Targets that are no longer configured, with the deliveries they still hold."""
+        ...
+
     async def backlog(self) -> Mapping[str, Backlog]:
         """What every configured target still has to get; costs no scan."""
         ...
 
+    async def known_orders(self, houdini_ids: Collection[str]) -> Mapping[str, KnownOrder]:
+        """The projections of those of these orders that are known."""
+        ...
+
+    async def order_deliveries(self, houdini_ids: Collection[str]) -> Sequence[DeliveryOfOrder]:
+        """Every delivery of these orders' events, in the order of events, targets and replays."""
+        ...
+
+    async def replay(self, target: str, webhook_ids: Sequence[str], now_ms: int) -> int:
+        """Make a new delivery of these events at the tail of their lanes; returns how many were made."""
+        ...
+
     async def open_orders(self, limit: int) -> Sequence[OpenOrder]:
-        """Known orders in a status that is not terminal, oldest first."""
+        """Known orders that are neither in a terminal status nor aged out, oldest first."""
+        ...
+
+    async def note_hidden(self, houdini_id: str, now_ms: int, spacing_ms: int, limit: int) -> bool:
+        """Count a definitive 404 for a known order; True once it has aged out.
+
+        Only answers at least `spacing_ms` apart count; `limit` of them in a row age an order out. Seeing
+        it again starts the count anew.
+        """
+        ...
+
+    async def ended_orders(self, houdini_ids: Collection[str], terminal_before_ms: int) -> set[str]:
+        """Those of these orders that have aged out, or were terminal before that moment and still are."""
+        ...
+
+    async def begin_gap(self, from_ms: int, cause: str) -> None:
+        """Record that there is no subscription; while a gap is open this does nothing."""
+        ...
+
+    async def end_gap(self, to_ms: int) -> Gap | None:
+        """Record that there is a subscription again; returns the gap that ended, if one was open."""
+        ...
+
+    async def close_gaps(self, swept_ms: int, closed_by: str) -> int:
+        """Record that a sweep has covered every ended gap; returns how many it closed."""
+        ...
+
+    async def gaps(self, limit: int) -> Sequence[Gap]:
+        """Gaps, newest first."""
         ...
 
     async def due_questions(self, now_ms: int, limit: int) -> Sequence[Question]:
@@ -175,6 +270,14 @@ class Store(Protocol):
 
     async def count_questions(self) -> int:
         """How many questions are open."""
+        ...
+
+    async def backup(self, path: Path) -> None:
+        """Write a consistent copy to a new file while running; it is opened like any store."""
+        ...
+
+    async def check(self) -> Sequence[str]:
+        """Every invariant that does not hold, a sentence each; empty when all is well."""
         ...
 
     async def meta_get(self, key: str) -> str | None:

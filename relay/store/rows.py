@@ -1,17 +1,28 @@
 """Between the store's values and a SQL driver's rows; the same for both stores."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from relay.model import Delivery, Event, KnownOrder, OrderFacts, Origin
-from relay.store.base import PlannedEvent, Question, Settlement
+from relay.model import DeadReason, Delivery, DeliveryStatus, Event, KnownOrder, OrderFacts, Origin
+from relay.store.base import DeliveryOfOrder, PlannedEvent, Question, Settlement
+
+STATE_WORDS: Final = (
+    DeliveryStatus.PENDING,
+    DeliveryStatus.PENDING,
+    DeliveryStatus.DELIVERED,
+    DeliveryStatus.DEAD,
+    DeliveryStatus.SUPERSEDED,
+    DeliveryStatus.CANCELLED,
+)
+"""The column `deliveries.state` in words; ready and blocked are both pending."""
 
 
 def order_from_row(row: Sequence[Any]) -> KnownOrder:
     """A row of the query `known_orders`."""
-    houdini_id, status, ranked, fields, created, silent, sequence, counts, body, origin = row
+    houdini_id, status, ranked, fields, created, silent, sequence, counts, frame, body, origin = row
+    is_event = frame is None and origin == Origin.WEBSOCKET.value
     return KnownOrder(
         houdini_id=houdini_id,
         status=status,
@@ -21,8 +32,8 @@ def order_from_row(row: Sequence[Any]) -> KnownOrder:
         silent=bool(silent),
         sequence=sequence,
         status_counts=msgspec.json.decode(counts, type=dict[int, int]),
-        last_body=body,
-        last_origin=None if origin is None else Origin(origin),
+        last_frame=body if is_event else frame,
+        frame_is_event=is_event,
     )
 
 
@@ -38,6 +49,7 @@ def order_to_row(order: KnownOrder, last_event_id: int | None, now_ms: int) -> M
         "silent": int(order.silent),
         "sequence": order.sequence,
         "status_counts": msgspec.json.encode(order.status_counts).decode(),
+        "frame": None if order.frame_is_event else order.last_frame,
         "last_event_id": last_event_id,
         "now": now_ms,
     }
@@ -86,6 +98,13 @@ def event_from_row(row: Sequence[Any]) -> Event:
             origin=Origin(origin),
         )
     return Event(webhook_id=webhook_id, lane=lane, type=kind, at_ms=at_ms, body=body, facts=facts)
+
+
+def delivery_of_order_from_row(row: Sequence[Any]) -> DeliveryOfOrder:
+    """A row of the query `order_deliveries`."""
+    lane, webhook_id, sequence, status, target, state, reason, replay = row
+    words = STATE_WORDS[state], None if reason is None else DeadReason(reason)
+    return DeliveryOfOrder(lane, webhook_id, sequence, status, target, *words, replay)
 
 
 def question_from_row(row: Sequence[Any]) -> Question:

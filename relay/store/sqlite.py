@@ -4,24 +4,24 @@ import asyncio
 import json
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
 from relay.errors import StoreError
 from relay.model import Delivery, DeliveryStatus
-from relay.store.base import Backlog, Claim, IngestPlan, OpenOrder, Planner, Question, Settlement
+from relay.store.base import Backlog, Claim, IngestPlan, Planner, Settlement
 from relay.store.lock import take_lock
-from relay.store.migrate import load_queries
 from relay.store.rows import (
     attempt_to_row,
     delivery_from_row,
     event_to_row,
-    order_from_row,
     order_to_row,
-    question_from_row,
     question_to_row,
 )
+from relay.store.sqlite_ledger import SQL, Ledger, read_known_orders
+from relay.store.upkeep import copy_failed, copy_to, count_open, find_faults, prepare_copy, publish_copy
 from relay.store.writer import Writer
 
 T = TypeVar("T")
@@ -33,10 +33,9 @@ _STATES: Final = {
     DeliveryStatus.CANCELLED: 5,
 }
 _OLDEST_SQLITE: Final = (3, 37, 0)
-_SQL: Final = load_queries("sqlite")
 
 
-class SqliteStore:
+class SqliteStore(Ledger):
     """`relay.store.base.Store` on one SQLite file; `path` is the database file."""
 
     def __init__(self, path: Path, now_ms: Callable[[], int], on_commit: Callable[[float], None]) -> None:
@@ -98,22 +97,19 @@ class SqliteStore:
         """Read these orders, plan, write the plan: one transaction."""
         ids = json.dumps(list(houdini_ids))
 
-        def work(connection: sqlite3.Connection) -> IngestPlan:
-            known = {row[0]: order_from_row(row) for row in connection.execute(_SQL["known_orders"], {"ids": ids})}
-            planned = plan(known)
-            self._write_plan(connection, planned)
-            return planned
+        def work(connection: sqlite3.Connection) -> tuple[IngestPlan, list[str]]:
+            planned = plan(read_known_orders(connection, {"ids": ids}))
+            return planned, self._write_plan(connection, planned)
 
-        def after(planned: IngestPlan) -> None:
-            due: set[str] = set()
-            for event in planned.events:
-                due.update(event.targets)
-                for target in event.targets:
-                    self._open_count[self._ids[target]] += 1
+        def after(written: tuple[IngestPlan, list[str]]) -> None:
+            due = written[1]
+            for target in due:
+                self._open_count[self._ids[target]] += 1
             if due:
-                self._wake(due)
+                self._wake(set(due))
 
-        return await self._run(work, after)
+        planned, _ = await self._run(work, after)
+        return planned
 
     async def claim(self, target: str, limit: int, now_ms: int) -> Claim:
         """Take up to `limit` due lane heads of a target; they stay claimed until settled or released."""
@@ -121,12 +117,12 @@ class SqliteStore:
 
         def work(connection: sqlite3.Connection) -> Claim:
             bound = {"target": self._ids[target], "now": now_ms, "limit": limit + len(claimed)}
-            paused, parked = connection.execute(_SQL["target_state"], (bound["target"],)).fetchone()
+            paused, parked = connection.execute(SQL["target_state"], (bound["target"],)).fetchone()
             if paused is not None or parked is not None:
                 return Claim((), None)
-            rows = [row for row in connection.execute(_SQL["claim"], bound) if row[0] not in claimed][:limit]
+            rows = [row for row in connection.execute(SQL["claim"], bound) if row[0] not in claimed][:limit]
             claimed.update(row[0] for row in rows)
-            next_due = connection.execute(_SQL["next_due"], bound).fetchone()[0]
+            next_due = connection.execute(SQL["next_due"], bound).fetchone()[0]
             return Claim(tuple(delivery_from_row(row, target) for row in rows), next_due)
 
         return await self._run(work)
@@ -151,6 +147,19 @@ class SqliteStore:
         for delivery in deliveries:
             self._claimed[delivery.target].discard(delivery.id)
 
+    async def replay(self, target: str, webhook_ids: Sequence[str], now_ms: int) -> int:
+        """Make a new delivery of these events at the tail of their lanes; returns how many were made."""
+
+        def work(connection: sqlite3.Connection) -> int:
+            bound = {"target": self._ids[target], "now": now_ms}
+            return sum(connection.execute(SQL["replay"], bound | {"webhook_id": one}).rowcount for one in webhook_ids)
+
+        def after(made: int) -> None:
+            self._open_count[self._ids[target]] += made
+            self._wake({target})
+
+        return await self._run(work, after)
+
     async def backlog(self) -> Mapping[str, Backlog]:
         """What every configured target still has to get, from counters and one index look-up each."""
 
@@ -159,41 +168,51 @@ class SqliteStore:
 
         return await self._run(work)
 
-    async def open_orders(self, limit: int) -> Sequence[OpenOrder]:
-        """Known orders in a status that is not terminal, oldest first."""
-        return await self._run(
-            lambda connection: [OpenOrder(*row) for row in connection.execute(_SQL["open_orders"], (limit,))]
-        )
+    async def backup(self, path: Path) -> None:
+        """Write a consistent copy to a new file while running.
 
-    async def due_questions(self, now_ms: int, limit: int) -> Sequence[Question]:
-        """Questions that may be asked now, longest due first."""
-        bound = {"now": now_ms, "limit": limit}
-        return await self._run(
-            lambda connection: [question_from_row(row) for row in connection.execute(_SQL["due_questions"], bound)]
-        )
+        Raises:
+            StoreError: the file exists, or cannot be written; nothing is left of it then.
+        """
+        writer = self._require_writer()
+        growing = await asyncio.to_thread(prepare_copy, path)
+        given_up = threading.Event()
 
-    async def postpone_question(self, houdini_id: str, ask_at_ms: int) -> int:
-        """Ask again later; returns how often it was asked without a definite answer, 0 if it is gone."""
-        bound = {"houdini_id": houdini_id, "ask_at_ms": ask_at_ms}
-        row = await self._run(lambda connection: connection.execute(_SQL["postpone_question"], bound).fetchall())
-        return int(row[0][0]) if row else 0
+        def work(connection: sqlite3.Connection, hand_back: Callable[[], None]) -> None:
+            def between() -> None:
+                hand_back()
+                if given_up.is_set():
+                    raise StoreError(f"back-up to {path}: nobody waits for it any more")
 
-    async def end_question(self, houdini_id: str) -> None:
-        """Forget an order's question."""
-        await self._run(lambda connection: connection.execute(_SQL["delete_question"], (houdini_id,)).rowcount)
+            copy_to(connection, growing, between)
 
-    async def count_questions(self) -> int:
-        """How many questions are open."""
-        return await self._run(lambda connection: int(connection.execute(_SQL["count_questions"]).fetchone()[0]))
+        try:
+            await writer.run_aside(work)
+        except (OSError, sqlite3.Error) as error:
+            raise copy_failed(path, error) from error
+        except asyncio.CancelledError:
+            given_up.set()
+            raise
+        await asyncio.to_thread(publish_copy, growing, path)
 
-    async def meta_get(self, key: str) -> str | None:
-        """A remembered value, None when there is none."""
-        row = await self._run(lambda connection: connection.execute(_SQL["meta_get"], (key,)).fetchone())
-        return None if row is None else str(row[0])
+    async def check(self) -> Sequence[str]:
+        """Every invariant that does not hold; reads the whole file, and deliveries wait meanwhile."""
+        faults: list[str] = []
 
-    async def meta_set(self, key: str, value: str) -> None:
-        """Remember a value."""
-        await self._run(lambda connection: connection.execute(_SQL["meta_set"], (key, value)).rowcount)
+        def work(connection: sqlite3.Connection) -> tuple[list[str], Mapping[int, int]]:
+            return find_faults(connection), count_open(connection)
+
+        def after(found: tuple[list[str], Mapping[int, int]]) -> None:
+            # Compared here because counters move on the event loop, in the order of the commits.
+            faults.extend(found[0])
+            faults.extend(
+                f"target {name} counts {self._open_count[target_id]} open deliveries, the file has {there}"
+                for target_id, name in self._names.items()
+                if (there := found[1].get(target_id, 0)) != self._open_count[target_id]
+            )
+
+        await self._run(work, after)
+        return faults
 
     async def size_bytes(self) -> int:
         """The size of the database and its write-ahead log."""
@@ -210,39 +229,44 @@ class SqliteStore:
 
     def _sync_targets(self, connection: sqlite3.Connection, targets: Collection[str], names: str, now_ms: int) -> None:
         for name in targets:
-            connection.execute(_SQL["add_target"], {"name": name, "now": now_ms})
-        connection.execute(_SQL["orphan_targets"], {"names": names})
-        rows = connection.execute(_SQL["targets"]).fetchall()
+            connection.execute(SQL["add_target"], {"name": name, "now": now_ms})
+        connection.execute(SQL["orphan_targets"], {"names": names})
+        rows = connection.execute(SQL["targets"]).fetchall()
         self._ids = {name: target_id for target_id, name in rows if name in targets}
         self._names = {target_id: name for name, target_id in self._ids.items()}
         self._open_count = {
-            target_id: connection.execute(_SQL["count_open"], (target_id,)).fetchone()[0] for target_id in self._names
+            target_id: connection.execute(SQL["count_open"], (target_id,)).fetchone()[0] for target_id in self._names
         }
 
     def _backlog_of(self, connection: sqlite3.Connection, name: str) -> Backlog:
         target_id, claimed = self._ids[name], self._claimed[name]
-        oldest = connection.execute(_SQL["oldest_open"], (target_id,)).fetchone()
-        heads = connection.execute(_SQL["first_heads"], (target_id, len(claimed) + 1)).fetchall()
+        oldest = connection.execute(SQL["oldest_open"], (target_id,)).fetchone()
+        heads = connection.execute(SQL["first_heads"], (target_id, len(claimed) + 1)).fetchall()
         waiting = next((due_ms for delivery_id, due_ms in heads if delivery_id not in claimed), None)
-        stopped = any(
-            moment is not None for moment in connection.execute(_SQL["target_state"], (target_id,)).fetchone()
-        )
+        stopped = any(moment is not None for moment in connection.execute(SQL["target_state"], (target_id,)).fetchone())
         return Backlog(self._open_count[target_id], oldest and oldest[0], waiting, stopped)
 
-    def _write_plan(self, connection: sqlite3.Connection, plan: IngestPlan) -> None:
+    def _write_plan(self, connection: sqlite3.Connection, plan: IngestPlan) -> list[str]:
+        """Write everything; returns the target of each delivery made."""
         last_event: dict[str, int] = {}
+        due: list[str] = []
         for planned in plan.events:
-            event_id = connection.execute(_SQL["insert_event"], event_to_row(planned)).lastrowid
-            last_event[planned.event.lane] = int(event_id or 0)
+            statement = SQL["insert_event" if planned.event.facts else "insert_notice"]
+            inserted = connection.execute(statement, event_to_row(planned))
+            if not inserted.rowcount:
+                continue  # a notice that was raised before
+            event_id = last_event[planned.event.lane] = int(inserted.lastrowid or 0)
             for target in planned.targets:
                 bound = {"target": self._ids[target], "lane": planned.event.lane, "event": event_id, "now": plan.now_ms}
-                connection.execute(_SQL["insert_delivery"], bound)
+                connection.execute(SQL["insert_delivery"], bound)
+                due.append(target)
         for order in plan.orders.values():
-            connection.execute(_SQL["upsert_order"], order_to_row(order, last_event.get(order.houdini_id), plan.now_ms))
+            connection.execute(SQL["upsert_order"], order_to_row(order, last_event.get(order.houdini_id), plan.now_ms))
         for question in plan.questions:
-            connection.execute(_SQL["upsert_question"], question_to_row(question))
+            connection.execute(SQL["upsert_question"], question_to_row(question))
         for houdini_id in plan.answered:
-            connection.execute(_SQL["delete_question"], (houdini_id,))
+            connection.execute(SQL["delete_question"], (houdini_id,))
+        return due
 
     def _settle_one(self, connection: sqlite3.Connection, one: Settlement, now_ms: int) -> bool:
         """Write one outcome; True when the delivery has ended by it."""
@@ -257,36 +281,20 @@ class SqliteStore:
         ends = one.status is not DeliveryStatus.PENDING
         if ends:
             bound |= {"state": _STATES[one.status], "reason": one.reason and one.reason.value}
-            row = connection.execute(_SQL["finish"], bound).fetchall()
+            row = connection.execute(SQL["finish"], bound).fetchall()
         else:
-            row = connection.execute(_SQL["postpone"], bound | {"due_ms": one.due_ms or now_ms}).fetchall()
+            row = connection.execute(SQL["postpone"], bound | {"due_ms": one.due_ms or now_ms}).fetchall()
         if not row:
             return False
         target_id, lane, number = row[0]
-        connection.execute(_SQL["insert_attempt"], attempt_to_row(one, number))
+        connection.execute(SQL["insert_attempt"], attempt_to_row(one, number))
         if one.park:
-            connection.execute(_SQL["park"], {"target": target_id, "now": now_ms})
+            connection.execute(SQL["park"], {"target": target_id, "now": now_ms})
         if ends:
-            connection.execute(_SQL["promote"], {"target": target_id, "lane": lane, "now": now_ms})
+            connection.execute(SQL["promote"], {"target": target_id, "lane": lane, "now": now_ms})
         return ends
 
 
 def sqlite_path(url: str) -> Path:
     """The file that a `sqlite:///relative` or `sqlite:////absolute` URL names."""
     return Path(url.removeprefix("sqlite:///"))
-
-
-async def migrate_file(path: Path) -> Sequence[str]:
-    """Create or migrate a store that nobody uses; returns the names of the migrations applied.
-
-    Raises:
-        StoreError: it is in use, damaged, or written by a newer version.
-    """
-    lock = take_lock(path)
-    try:
-        writer = Writer(path, lambda _seconds: None)
-        await writer.start()
-        await writer.close()
-        return writer.migrated
-    finally:
-        os.close(lock)

@@ -3,20 +3,22 @@
 All reads, writes and checkpoints go through it: some SQLite releases can corrupt a WAL when two connections
 write and checkpoint at once. The thread takes everything that waits, runs it in one transaction and answers
 after COMMIT; while one commit syncs, the next batch gathers. A failed COMMIT means that what is on disk is
-unknown, so the writer refuses all further work and the process has to start anew.
+unknown, so the writer refuses all further work and the process has to start anew. Long work (a back-up) runs
+beside the transactions: it hands the thread back between its steps.
 """
 
 import asyncio
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final, TypeVar
 
-from relay.errors import StoreBroken, StoreError
+from relay.errors import RelayError, StoreBroken, StoreError
+from relay.store.lock import make_private
 from relay.store.migrate import migrate_sqlite
 
 T = TypeVar("T")
@@ -35,6 +37,33 @@ _PRAGMAS: Final = (
 )
 
 
+_OWN_FAULT: Final = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
+"""What the driver raises when the request itself was wrong; all else says that the file or the disk is."""
+
+Aside = Callable[[sqlite3.Connection, Callable[[], None]], T]
+"""Long work outside any transaction; it has to call its second argument often, which runs what waits."""
+
+
+_ADVICE: Final[Mapping[tuple[str, ...], str]] = {
+    ("SQLITE_NOTADB",): "the file is damaged or no SQLite database; restore a back-up, see docs/operations.md",
+    ("SQLITE_CORRUPT",): (  # SQLite's name for a failed read, too
+        "what was read is damaged; run `houdini-relay store check`: if it finds nothing the disk failed to read, "
+        "otherwise restore a back-up, see docs/operations.md"
+    ),
+    ("SQLITE_FULL",): "the disk is full; free some room and start again",
+    ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM"): (
+        "it cannot be opened for writing; check the path, its folder and who owns them"
+    ),
+    ("SQLITE_BUSY", "SQLITE_LOCKED"): (
+        "another program has it open without asking for its lock; end that program and start again"
+    ),
+}
+"""First words of SQLite's name of an error -> what to do."""
+_UNKNOWN: Final = (
+    "what was written is unknown until it is opened again; start again, and check the disk if it comes back"
+)
+
+
 @dataclass(slots=True)
 class _Request:
     work: Callable[[sqlite3.Connection], Any]
@@ -44,6 +73,12 @@ class _Request:
     error: BaseException | None = None
 
 
+@dataclass(slots=True)
+class _AsideRequest:
+    work: Callable[[sqlite3.Connection, Callable[[], None]], Any]
+    future: asyncio.Future[Any]
+
+
 class Writer:
     """Runs closures on the one connection, grouped into transactions."""
 
@@ -51,6 +86,7 @@ class Writer:
         self._path = path
         self._on_commit = on_commit
         self._requests: deque[_Request] = deque()
+        self._asides: deque[_AsideRequest] = deque()
         self._ready = threading.Condition()
         self._closing = False
         self._broken: str | None = None
@@ -83,13 +119,26 @@ class Writer:
         async with self._room:
             future: asyncio.Future[T] = self._loop.create_future()
             with self._ready:
-                if self._broken is not None:
-                    raise StoreBroken(self._broken)
-                if self._closing:
-                    raise StoreError("the store is closed")
+                self._refuse_if_ended()
                 self._requests.append(_Request(work, future, after))
                 self._ready.notify()
             return await future
+
+    async def run_aside(self, work: Aside[T]) -> T:
+        """Run long work between transactions, one such work at a time, and return its result.
+
+        Closing the writer ends it early. If the caller is cancelled the work is still done.
+
+        Raises:
+            StoreBroken: a commit has failed, now or earlier.
+            StoreError: the writer is closed, or closes meanwhile.
+        """
+        future: asyncio.Future[T] = self._loop.create_future()
+        with self._ready:
+            self._refuse_if_ended()
+            self._asides.append(_AsideRequest(work, future))
+            self._ready.notify()
+        return await future
 
     async def close(self) -> None:
         """Finish what was asked, checkpoint and close the connection."""
@@ -102,39 +151,83 @@ class Writer:
         try:
             connection = self._connect()
         except BaseException as error:
-            self._tell(self._started.set_exception, _translate(error, self._path))
+            self._tell(self._started.set_exception, explain(error, self._path))
             return
         self._tell(self._started.set_result, None)
         try:
-            while batch := self._next_batch():
-                self._run_batch(connection, batch)
+            while self._wait_for_work():
+                self._run_waiting(connection)
+                self._run_next_aside(connection)
             if self._broken is None:
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.Error as error:
-            self._break(str(_translate(error, self._path)))
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except Exception as error:
+            # Nobody else would notice that this thread has died; every caller would wait for ever.
+            self._break(str(explain(error, self._path)))
         finally:
             connection.close()
 
     def _connect(self) -> sqlite3.Connection:
+        make_private(self._path)
         connection = sqlite3.connect(
             self._path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=5
         )
         try:
             for pragma in _PRAGMAS:
-                connection.execute(f"PRAGMA {pragma}")
+                # To its end: switching to WAL shows its row first and commits, or fails to, on the way out.
+                connection.execute(f"PRAGMA {pragma}").fetchall()
+            self._insist_on_wal(connection)
             self.migrated = migrate_sqlite(connection)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _next_batch(self) -> list[_Request]:
+    def _insist_on_wal(self, connection: sqlite3.Connection) -> None:
+        # SQLite says nothing when it cannot switch, and goes on with a journal that is a hundred times slower.
+        mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+        if mode != "wal":
+            raise StoreBroken(
+                f"store {self._path}: no write-ahead log could be set up (the journal mode stayed {mode}); "
+                "start again, and use a local disk if it comes back"
+            )
+
+    def _wait_for_work(self) -> bool:
+        """True once something waits; False once the writer closes and nothing waits any more."""
         with self._ready:
-            while not self._requests and not self._closing:
+            while not (self._requests or self._asides or self._closing):
                 self._ready.wait()
+            return bool(self._requests or self._asides)
+
+    def _refuse_if_ended(self) -> None:
+        if self._broken is not None:
+            raise StoreBroken(self._broken)
+        if self._closing:
+            raise StoreError("the store is closed")
+
+    def _run_waiting(self, connection: sqlite3.Connection) -> None:
+        with self._ready:
             batch = list(self._requests)
             self._requests.clear()
-            return batch
+        if batch:
+            self._run_batch(connection, batch)
+
+    def _run_next_aside(self, connection: sqlite3.Connection) -> None:
+        with self._ready:
+            aside = self._asides.popleft() if self._asides else None
+        if aside is None:
+            return
+
+        def hand_back() -> None:
+            self._run_waiting(connection)
+            self._refuse_if_ended()
+
+        try:
+            self._refuse_if_ended()
+            result = aside.work(connection, hand_back)
+        except Exception as error:
+            self._tell(_settle, aside.future, None, error)
+        else:
+            self._tell(_settle, aside.future, result, None)
 
     def _run_batch(self, connection: sqlite3.Connection, batch: list[_Request]) -> None:
         try:
@@ -143,8 +236,8 @@ class Writer:
                 self._run_one(connection, request)
             began = perf_counter()
             connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            broken = _translate(error, self._path)
+        except Exception as error:
+            broken = explain(error, self._path)
             self._break(str(broken))
             for request in batch:
                 request.error = broken
@@ -156,33 +249,31 @@ class Writer:
         connection.execute("SAVEPOINT request")
         try:
             request.result = request.work(connection)
-        except sqlite3.OperationalError:
-            raise
         except Exception as error:
+            if isinstance(error, sqlite3.Error) and not isinstance(error, _OWN_FAULT):
+                raise
             connection.execute("ROLLBACK TO request")
             request.error = error
         connection.execute("RELEASE request")
 
     def _resolve(self, batch: list[_Request]) -> None:
         for request in batch:
-            if request.error is not None:
-                if not request.future.done():
-                    request.future.set_exception(request.error)
-                continue
-            if request.after is not None:
+            if request.error is None and request.after is not None:
                 request.after(request.result)
-            if not request.future.done():
-                request.future.set_result(request.result)
+            _settle(request.future, request.result, request.error)
 
     def _break(self, reason: str) -> None:
         with self._ready:
             self._broken = reason
             self._closing = True
-            stranded = list(self._requests)
+            stranded, asides = list(self._requests), list(self._asides)
             self._requests.clear()
+            self._asides.clear()
         for request in stranded:
             request.error = StoreBroken(reason)
         self._tell(self._resolve, stranded)
+        for aside in asides:
+            self._tell(_settle, aside.future, None, StoreBroken(reason))
         self._tell(lambda: None if self.broken.done() else self.broken.set_result(reason))
 
     def _tell(self, call: Callable[..., object], *args: Any) -> None:
@@ -190,17 +281,19 @@ class Writer:
             self._loop.call_soon_threadsafe(call, *args)
 
 
-def _translate(error: BaseException, path: Path) -> BaseException:
-    """A driver's error as a sentence that says what to do; others pass."""
-    if not isinstance(error, sqlite3.Error):
+def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.done():  # its caller was cancelled
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
+def explain(error: BaseException, path: Path) -> BaseException:
+    """A driver's error as a sentence that says what to do; ours pass."""
+    if isinstance(error, RelayError) or not isinstance(error, Exception):
         return error
     name = getattr(error, "sqlite_errorname", "")
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        advice = "the file is damaged or no SQLite database; restore a back-up, see docs/operations.md"
-    elif name.startswith("SQLITE_FULL"):
-        advice = "the disk is full; free some room and start again"
-    elif name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
-        advice = "it cannot be opened for writing; check the path, its folder and who owns them"
-    else:
-        advice = "what was written is unknown until it is opened again; start again"
+    advice = next((advice for names, advice in _ADVICE.items() if name.startswith(names)), _UNKNOWN)
     return StoreBroken(f"store {path}: {error} ({name or type(error).__name__}): {advice}")

@@ -1,24 +1,28 @@
-"""Keeping what is known in line with REST: when to sweep, and which questions to ask.
+"""Keeping what is known in line with REST: when to sweep, and what to read by id.
 
 The first sweep of an epoch makes it ready; one more, a settling time later, brings it in sync; then one
-every `interval`, because push alone is not to be trusted. Sweeps go before questions, one at a time.
+every `interval`, because push alone is not to be trusted. A sweep that could not see everything counts for
+none of these and is repeated. Sweeps go before questions, questions before orders that a sweep did not show;
+one request at a time.
 """
 
 import asyncio
-from collections.abc import Sequence
-from typing import Final, NoReturn, Protocol
+from collections.abc import Callable, Sequence
+from typing import Final, Literal, NoReturn
 
 import structlog
 
 from relay.board import UpstreamBoard
 from relay.clock import Clock
 from relay.config.settings import UpstreamSettings
-from relay.errors import UpstreamError
 from relay.metrics import Metrics
-from relay.store.base import Question
+from relay.store.base import Question, Store
 from relay.upstream.diff import SETTLING
+from relay.upstream.gaps import WINDOW, GapKeeper
 from relay.upstream.orders_api import Page
+from relay.upstream.questions import MANY_QUESTIONS, Questions
 from relay.upstream.sweep import Api, Marking, RowSink, Sweeper, Swept
+from relay.upstream.unseen import Unseen
 
 SWEEP_SPACING: Final = 5.0
 """Seconds between the beginnings of two sweeps, at least."""
@@ -26,45 +30,20 @@ SWEEP_SPACING: Final = 5.0
 QUESTION_POLL: Final = 5.0
 """Seconds between looks at the questions."""
 
-MANY_QUESTIONS: Final = 10
-"""More due questions than this are answered by one sweep."""
-
-NOT_VISIBLE_LIMIT: Final = 3
-"""Definitive 404 answers after which a question is given up."""
+RETRY_FIRST: Final = 30.0
+RETRY_LONGEST: Final = 300.0
+"""Seconds until an incomplete sweep is repeated: at first, and at most."""
 
 BASELINE_DONE: Final = "baseline_done"
 FIRST_SUBSCRIBED: Final = "first_subscribed"
-_REMEMBERED: Final = 10_000
+
+Orders = Literal["all"] | tuple[str, ...]
 
 log = structlog.get_logger()
 
 
-class Memory(Protocol):
-    """The part of the store used here; every verb raises StoreError when it cannot be used."""
-
-    async def due_questions(self, now_ms: int, limit: int) -> Sequence[Question]:
-        """Questions that may be asked now."""
-        ...
-
-    async def postpone_question(self, houdini_id: str, ask_at_ms: int) -> int:
-        """Ask again later."""
-        ...
-
-    async def end_question(self, houdini_id: str) -> None:
-        """Forget an order's question."""
-        ...
-
-    async def count_questions(self) -> int:
-        """How many questions are open."""
-        ...
-
-    async def meta_get(self, key: str) -> str | None:
-        """A remembered value."""
-        ...
-
-    async def meta_set(self, key: str, value: str) -> None:
-        """Remember a value."""
-        ...
+def _nobody(_watched: frozenset[str]) -> None:
+    return
 
 
 class Backfill:
@@ -73,6 +52,7 @@ class Backfill:
     Attributes:
         in_sync_at: monotonic time since when this epoch has been in sync, None while it is not.
         orders: which orders to follow; may be changed at any time, followed by `want_sweep`.
+        on_watched: told after each sweep by id which of them are still worth a subscription.
     """
 
     def __init__(
@@ -80,17 +60,22 @@ class Backfill:
         settings: UpstreamSettings,
         api: Api,
         intake: RowSink,
-        store: Memory,
+        store: Store,
         board: UpstreamBoard,
         metrics: Metrics,
         clock: Clock,
+        gaps: GapKeeper,
         *,
         settling: float = SETTLING,
     ) -> None:
         self.in_sync_at: float | None = None
-        self.orders = settings.orders
-        self._settings = settings
+        self.orders: Orders = settings.orders
+        self.on_watched: Callable[[frozenset[str]], None] = _nobody
+        self._settings = settings.backfill
         self._sweeper = Sweeper(settings, api, intake, board, clock)
+        self._questions = Questions(store, self._sweeper, intake, board, metrics, clock, settling)
+        self._unseen = Unseen(store, self._sweeper, clock)
+        self._gaps = gaps
         self._intake = intake
         self._store = store
         self._board = board
@@ -100,16 +85,32 @@ class Backfill:
         self._wake = asyncio.Event()
         self._wanted: set[str] = set()
         self._swept_at = clock.mono() - SWEEP_SPACING
+        self._answered_at = clock.mono() - settling
         self._trailing_at: float | None = None
         self._periodic_at: float | None = None
+        self._retry_at: float | None = None
+        self._retry_pause = RETRY_FIRST
+        self._problem: str | None = None
         self._marking = Marking()
         self._epoch_at = clock.mono()
-        self._not_visible: dict[str, int] = {}
+        self._long_gap = False
+        self._clock_jumped = True
 
     def want_sweep(self, reason: str) -> None:
         """Ask for a sweep; requests that come before it begins are one."""
         self._wanted.add(reason)
         self._wake.set()
+
+    def clock_jumped(self) -> None:
+        """Wall times written before may lie in a future that is far away now."""
+        self._clock_jumped = True
+
+    async def watched(self) -> frozenset[str] | None:
+        """The followed orders that have not ended (terminal for 48 h, or aged out); None for all orders."""
+        if self.orders == "all":
+            return None
+        long_ago = self._clock.wall_ms() - int(WINDOW * 1000)
+        return frozenset(self.orders) - await self._store.ended_orders(self.orders, long_ago)
 
     async def run(self, server_date_ms: int | None) -> NoReturn:
         """Serve one epoch, from its acknowledged subscription until cancelled.
@@ -125,50 +126,66 @@ class Backfill:
         """Start an epoch: nothing is in sync, the first sweep is wanted."""
         self.forget_epoch()
         self._epoch_at = self._clock.mono()
-        baseline = self._settings.backfill.first_start == "baseline"
-        remembered = await self._store.meta_get(FIRST_SUBSCRIBED)
-        self._marking = Marking(
-            first_sweep=True,
-            silent=baseline and await self._store.meta_get(BASELINE_DONE) is None,
-            subscribed_ms=int(remembered) if remembered else None,
-        )
-        if remembered is None and server_date_ms is not None:
+        if self._clock_jumped:
+            await self._questions.clamp()
+            self._clock_jumped = False
+        self._marking = await self._new_marking(first_sweep=True)
+        if self._marking.subscribed_ms is None and server_date_ms is not None:
             await self._remember_subscribed(server_date_ms)
+        self._long_gap = await self._gaps.unswept_exceeds()
         self.want_sweep("subscribed")
+
+    async def bridge(self) -> None:
+        """One sweep without a subscription, for when none lives long enough; it makes nothing ready."""
+        self._marking = await self._new_marking(first_sweep=False)
+        await self._sweep("no subscription")
 
     def forget_epoch(self) -> None:
         """The subscription is gone: nothing is in sync any more."""
         self.in_sync_at = None
-        self._trailing_at = self._periodic_at = None
+        self._trailing_at = self._periodic_at = self._retry_at = None
         self._board.first_sweep_done = self._board.in_sync = False
         self._metrics.upstream_in_sync.set(0)
 
     async def run_once(self) -> None:
-        """Do the one thing that is due: a sweep before questions, or wait for either."""
+        """Do the one thing that is due, the most urgent first, or wait for something to be."""
         if self._intake.overflowed.is_set():
             self._intake.overflowed.clear()
             self.want_sweep("intake overflow")
-        now = self._clock.mono()
-        if reason := self._sweep_reason(now):
+        if reason := self._sweep_reason(self._clock.mono()):
             await self._sweep(reason)
-        elif questions := await self._store.due_questions(self._clock.wall_ms(), MANY_QUESTIONS + 1):
+        elif questions := await self._questions.due():
             await self._answer(questions)
+        elif self._unseen.ready:
+            await self._unseen.read_next(Marking(subscribed_ms=self._marking.subscribed_ms))
         else:
             await self._nap()
+
+    async def _new_marking(self, *, first_sweep: bool) -> Marking:
+        remembered = await self._store.meta_get(FIRST_SUBSCRIBED)
+        baseline = self._settings.first_start == "baseline"
+        return Marking(
+            first_sweep=first_sweep,
+            silent=baseline and await self._store.meta_get(BASELINE_DONE) is None,
+            subscribed_ms=int(remembered) if remembered else None,
+        )
 
     def _sweep_reason(self, now: float) -> str | None:
         if now < self._swept_at + SWEEP_SPACING:
             return None
-        if self._trailing_at is not None and now >= self._trailing_at:
-            self._wanted.add("trailing")
-        if self._periodic_at is not None and now >= self._periodic_at:
-            self._wanted.add("periodic")
+        for at, reason in (
+            (self._trailing_at, "trailing"),
+            (self._periodic_at, "periodic"),
+            (self._retry_at, "the last was incomplete"),
+        ):
+            if at is not None and now >= at:
+                self._wanted.add(reason)
         return ", ".join(sorted(self._wanted)) or None
 
     async def _nap(self) -> None:
         self._wake.clear()
         now = self._clock.mono()
-        moments = [at for at in (self._trailing_at, self._periodic_at) if at is not None]
+        moments = [at for at in (self._trailing_at, self._periodic_at, self._retry_at) if at is not None]
         if self._wanted:
             moments.append(self._swept_at + SWEEP_SPACING)
         seconds = min([QUESTION_POLL, *(at - now for at in moments)])
@@ -192,21 +209,34 @@ class Backfill:
             result = "ok" if swept.problem is None else "incomplete"
         finally:
             self._metrics.sweeps.labels(result).inc()
-        if swept.problem is not None:
-            log.error("sweep_incomplete", reason=reason, problem=swept.problem, orders=len(swept.shown))
-        await self._ended(began)
+        interval = self._settings.interval
+        self._periodic_at = self._clock.mono() + interval if interval > 0 else None
+        if swept.problem is None:
+            await self._ended(began, swept.shown)
+        else:
+            self._incomplete(reason, swept.problem)
         return swept.shown
 
     async def _pass(self) -> Swept:
-        if self.orders == "all":
+        watched = await self.watched()
+        if self.orders == "all" or watched is None:
             return await self._sweeper.all_orders(self._marking, self._learn_server_time)
-        return await self._sweeper.by_id(self.orders, self._marking)
+        swept = await self._sweeper.by_id([one for one in self.orders if one in watched], self._marking)
+        for houdini_id in swept.hidden:
+            await self._unseen.note_hidden(houdini_id)
+        self.on_watched(await self.watched() or frozenset())
+        return swept
 
-    async def _ended(self, began: float) -> None:
-        if self._marking.first_sweep:
-            if await self._store.meta_get(BASELINE_DONE) is None:
-                await self._store.meta_set(BASELINE_DONE, "1")
-            self._marking = Marking(subscribed_ms=self._marking.subscribed_ms)
+    async def _ended(self, began: float, shown: set[str]) -> None:
+        first = self._marking.first_sweep
+        if await self._store.meta_get(BASELINE_DONE) is None:
+            await self._store.meta_set(BASELINE_DONE, "1")
+        await self._gaps.swept(began, f"{'first ' if first else ''}sweep of epoch {self._board.epoch}")
+        if self.orders == "all":
+            await self._unseen.refill(shown, everyone=first and self._long_gap)
+        self._retry_at, self._retry_pause, self._problem = None, RETRY_FIRST, None
+        self._marking = Marking(subscribed_ms=self._marking.subscribed_ms)
+        if first:
             self._board.first_sweep_done = True
             self._trailing_at = self._clock.mono() + self._settling
         elif self._trailing_at is not None and began >= self._trailing_at:
@@ -215,42 +245,26 @@ class Backfill:
             self.in_sync_at = self._clock.mono()
             self._metrics.upstream_in_sync.set(1)
             log.info("upstream_in_sync", epoch=self._board.epoch)
-        interval = self._settings.backfill.interval
-        self._periodic_at = self._clock.mono() + interval if interval > 0 else None
+
+    def _incomplete(self, reason: str, problem: str) -> None:
+        if problem != self._problem:
+            log.error("sweep_incomplete", reason=reason, problem=problem)
+        self._problem = problem
+        self._board.last_error = self._board.sweep_problem = f"the last sweep is incomplete: {problem}"
+        self._retry_at = self._clock.mono() + self._retry_pause
+        self._retry_pause = min(self._retry_pause * 2, RETRY_LONGEST)
+        if self._trailing_at is not None:
+            self._trailing_at = max(self._trailing_at, self._retry_at)
 
     async def _answer(self, questions: Sequence[Question]) -> None:
-        if len(questions) > MANY_QUESTIONS:
-            shown = await self._sweep("questions")
-            questions = await self._store.due_questions(self._clock.wall_ms(), _REMEMBERED)
-            for question in questions:
-                if question.houdini_id in shown:
-                    await self._store.postpone_question(question.houdini_id, self._later_ms())
-            questions = [question for question in questions if question.houdini_id not in shown]
+        # What is due although a sweep has just answered for all it could show is hidden from sweeps.
+        recently = self._clock.mono() - self._answered_at < self._settling
+        if len(questions) > MANY_QUESTIONS and not recently:
+            self._answered_at = self._clock.mono()
+            questions = await self._questions.left_by(await self._sweep("questions"))
         for question in questions[:MANY_QUESTIONS]:
-            await self._ask(question.houdini_id)
-        self._board.questions_open = await self._store.count_questions()
-
-    async def _ask(self, houdini_id: str) -> None:
-        # Postponed first: whatever happens to this attempt, a crash included, it is not repeated at full speed.
-        await self._store.postpone_question(houdini_id, self._later_ms())
-        try:
-            visible = await self._sweeper.fetch(houdini_id, Marking(subscribed_ms=self._marking.subscribed_ms))
-        except UpstreamError as error:
-            self._sweeper.complain(error)
-            return
-        if visible:
-            self._not_visible.pop(houdini_id, None)
-        else:
-            await self._count_not_visible(houdini_id)
-
-    async def _count_not_visible(self, houdini_id: str) -> None:
-        if len(self._not_visible) >= _REMEMBERED:
-            self._not_visible.clear()
-        times = self._not_visible[houdini_id] = self._not_visible.get(houdini_id, 0) + 1
-        if times >= NOT_VISIBLE_LIMIT:
-            del self._not_visible[houdini_id]
-            await self._store.end_question(houdini_id)
-            log.warning("question_unanswerable", order=houdini_id, times=times)
+            await self._questions.ask(question, Marking(subscribed_ms=self._marking.subscribed_ms))
+        await self._questions.count()
 
     async def _learn_server_time(self, page: Page) -> None:
         if self._marking.subscribed_ms is None:
@@ -260,6 +274,3 @@ class Backfill:
     async def _remember_subscribed(self, server_ms: int) -> None:
         self._marking.subscribed_ms = server_ms
         await self._store.meta_set(FIRST_SUBSCRIBED, str(server_ms))
-
-    def _later_ms(self) -> int:
-        return self._clock.wall_ms() + int((self._settling + 1) * 1000)

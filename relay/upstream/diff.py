@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from relay.model import LIVE_PRICE_FIELDS, STATUS_FIELDS, KnownOrder, Origin, Snapshot, status_rank
+from relay.upstream.splice import members
 
 SETTLING: Final = 60.0
 """Seconds by which REST may lag the stream, and within which two of its replicas may disagree."""
@@ -67,7 +68,9 @@ class Nothing:
 Verdict = NewEvent | Learn | Duplicate | Hint | Ask | Nothing
 
 
-def judge(known: KnownOrder | None, snapshot: Snapshot, *, quiet: bool, prompt: bool) -> Verdict:
+def judge(
+    known: KnownOrder | None, snapshot: Snapshot, *, quiet: bool, prompt: bool, confirmed: bool = False
+) -> Verdict:
     """Decide what a snapshot means for what is known of its order.
 
     Args:
@@ -77,7 +80,11 @@ def judge(known: KnownOrder | None, snapshot: Snapshot, *, quiet: bool, prompt: 
             within the settling time before the REST request was sent (see `is_quiet`).
         prompt: whether a REST row that is ahead may be believed at once: in an epoch's first sweep, or when
             it was a hint whose frame has not come.
+        confirmed: whether this is a disbelieved frame that REST could not be asked about in time, so that
+            nothing can contradict it any more.
     """
+    if confirmed:
+        return _judge_confirmed(known, snapshot)
     if known is None and snapshot.silent:
         return Learn()
     if snapshot.origin is Origin.WEBSOCKET:
@@ -120,21 +127,22 @@ def status_values(fields: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def changed_fields(known: KnownOrder, snapshot: Snapshot) -> tuple[str, ...]:
-    """Which fields differ from the order's last event, `()` when none does.
+    """Which fields differ from what is known, `()` when none does.
 
-    Two frames are compared whole, live prices aside; whenever REST is on one side only status fields are,
-    each only when both sides have it. A field that is absent says nothing; one that appears is a change.
+    A frame is compared whole with the order's last frame, live prices aside. A row, and the first frame after
+    an event that REST showed, in status fields only, each only when both sides have it: the shapes differ.
+    A field that is absent says nothing; one that a frame adds to the last frame is a change.
     """
     differing = [name for name, value in status_values(snapshot.fields).items() if _differs(known.fields, name, value)]
-    if snapshot.origin is Origin.WEBSOCKET and known.last_origin is Origin.WEBSOCKET and known.last_body is not None:
-        before = msgspec.json.decode(known.last_body, type=dict[str, msgspec.Raw])
+    if snapshot.origin is Origin.WEBSOCKET and known.last_frame is not None:
+        before = members(known.last_frame)
         differing += [
             name
             for name, text in snapshot.fields.items()
             if name not in STATUS_FIELDS
             and name not in LIVE_PRICE_FIELDS
             and text != b"null"
-            and bytes(before.get(name, b"")) != text
+            and before.get(name) != text
         ]
         differing += [name for name in status_values(snapshot.fields) if name not in known.fields]
     return tuple(dict.fromkeys(differing))
@@ -154,6 +162,13 @@ def _judge_frame(known: KnownOrder | None, snapshot: Snapshot) -> Verdict:
         return Ask(move)
     changed = changed_fields(known, snapshot)
     return NewEvent(changed, move) if changed else Duplicate()
+
+
+def _judge_confirmed(known: KnownOrder | None, snapshot: Snapshot) -> Verdict:
+    """Only while it is still sideways: whatever has been believed since then knows better."""
+    if known is None or classify_move(known, snapshot) is not Move.SIDEWAYS:
+        return Nothing()
+    return NewEvent(_changed_or_first(known, snapshot), Move.SIDEWAYS)
 
 
 def _judge_row(known: KnownOrder | None, snapshot: Snapshot, *, quiet: bool, prompt: bool) -> Verdict:

@@ -35,6 +35,8 @@ class EndKind(StrEnum):
     SILENT = "silent"
     CLOSED = "closed"
     UNSUBSCRIBED = "unsubscribed"
+    SHUT = "shut"
+    CLOCK = "clock"
     CRASHED = "crashed"
 
 
@@ -47,6 +49,7 @@ class EpochEnd:
         subscribed: whether the epoch ever had an acknowledged subscription.
         lasted: seconds from dialling to the end.
         retry_after: seconds the upstream asked to wait, None when it did not.
+        alive_ms: wall time at which the subscription was last known to live, None for the end itself.
     """
 
     kind: EndKind
@@ -54,6 +57,7 @@ class EpochEnd:
     subscribed: bool = False
     lasted: float = 0.0
     retry_after: float | None = None
+    alive_ms: int | None = None
 
 
 class EpochOver(Exception):

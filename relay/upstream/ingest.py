@@ -26,6 +26,7 @@ INTAKE_SNAPSHOTS: Final = 100_000
 HINT_PATIENCE: Final = 5.0
 """Seconds that a frame gets to arrive after REST has shown its order ahead of it."""
 HINTS: Final = 10_000
+CULPRITS: Final = 100
 QUIET_MEMORY: Final = 900.0
 """Seconds for which touches of orders are remembered; no REST answer is asked for longer ago than that."""
 
@@ -37,6 +38,11 @@ class Intake:
 
     Frames are offered and never wait: what does not fit is dropped and `overflowed` is set, which asks for
     a sweep. REST rows wait for room, so they stand behind every frame read before them.
+
+    Attributes:
+        overflowed: set when a frame was dropped; whoever sweeps clears it.
+        dropped: how many frames were.
+        touched_at: monotonic time at which every order counts as just updated, None before the first time.
     """
 
     def __init__(self, max_bytes: int = INTAKE_BYTES, max_snapshots: int = INTAKE_SNAPSHOTS) -> None:
@@ -50,6 +56,7 @@ class Intake:
         self._moved = asyncio.Condition()
         self.overflowed = asyncio.Event()
         self.dropped = 0
+        self.touched_at: float | None = None
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -73,6 +80,14 @@ class Intake:
     def put_back(self, snapshot: Snapshot) -> None:
         """Add a hint whose frame did not come, to be judged again."""
         self._add(Entry(snapshot, hinted=True))
+
+    def confirm(self, snapshot: Snapshot) -> None:
+        """Add the frame of a question that REST can never answer, to be believed if it still can be."""
+        self._add(Entry(snapshot, confirmed=True))
+
+    def touch_all(self, now: float) -> None:
+        """From now on every order counts as just updated: no read is quiet for one settling time."""
+        self.touched_at = now
 
     async def join(self) -> None:
         """Wait until everything added so far is committed."""
@@ -127,7 +142,8 @@ class Ingest:
         self._settling = settling
         self._started = clock.mono()
         self._touched: dict[str, float] = {}
-        self._hints: deque[tuple[float, Snapshot]] = deque(maxlen=HINTS)
+        self._hints: deque[tuple[float, Snapshot]] = deque()
+        self._culprits: deque[bytes] = deque(maxlen=CULPRITS)
 
     async def run(self) -> None:
         """Ingest until cancelled."""
@@ -153,9 +169,8 @@ class Ingest:
 
     async def _ingest(self, entries: Sequence[Entry]) -> None:
         now = self._clock.mono()
-        situation = Situation(
-            self._partner_id, self._clock.wall_ms(), now, self._settling, self._started, self._touched
-        )
+        quiet_since = max(self._started, self._intake.touched_at or self._started)
+        situation = Situation(self._partner_id, self._clock.wall_ms(), now, self._settling, quiet_since, self._touched)
         judged = Judged()
 
         def plan(known: Mapping[str, KnownOrder]) -> IngestPlan:
@@ -166,6 +181,8 @@ class Ingest:
         written = await self._store.ingest({entry.snapshot.houdini_id for entry in entries}, plan)
         self._touched.update(judged.touched)
         for hint in judged.hints:
+            if len(self._hints) == HINTS:  # rather judged early than forgotten
+                self._intake.put_back(self._hints.popleft()[1])
             self._hints.append((now + HINT_PATIENCE, hint))
         self._count(written, judged)
 
@@ -175,6 +192,9 @@ class Ingest:
         except StoreError:
             raise
         except Exception:
+            if entry.snapshot.body in self._culprits:  # a sweep would bring it back, and the next sweep again
+                return
+            self._culprits.append(entry.snapshot.body)
             _log.exception("snapshot_not_ingested", order=entry.snapshot.houdini_id, origin=entry.snapshot.origin)
             self._intake.overflowed.set()
 

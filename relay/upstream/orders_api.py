@@ -21,6 +21,7 @@ from relay.errors import BadCredentials, NotVisible, SecretUnreadable, Throttled
 from relay.metrics import Metrics
 from relay.upstream.dial import close_session, credentials, describe_failure, secret_headers
 from relay.upstream.limiter import Limiter
+from relay.upstream.splice import NotSplit, elements, members
 from relay.upstream.throttling import http_date_ms, is_throttled, throttle_seconds
 
 MAX_BODY: Final = 8 * 2**20
@@ -65,13 +66,6 @@ class _Answer:
     asked_at: float
 
 
-class _PageBody(msgspec.Struct):
-    orders: list[msgspec.Raw]
-    total: msgspec.Raw = msgspec.Raw(b"null")
-
-
-_pages = msgspec.json.Decoder(_PageBody)
-_objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MALFORMED: Final = (msgspec.MsgspecError, RecursionError, UnicodeError)
 
 
@@ -105,20 +99,18 @@ class OrdersApi:
         """One page of `GET /orders`, the query as given (`page`, `pageSize`, `sortBy`, `from`, ...)."""
         answer = await self._get("orders", f"/orders?{urlencode(query)}" if query else "/orders")
         try:
-            answer.body.decode()
-            page = _pages.decode(answer.body)
-        except _MALFORMED as error:
+            page = members(answer.body)
+            rows = tuple(elements(page.get("orders", b"")))
+        except NotSplit as error:
             raise self._unusable(answer, error) from None
-        rows = tuple(bytes(row) for row in page.orders)
-        return Page(rows, _count(page.total), answer.asked_at, http_date_ms(answer.headers.get("Date")))
+        return Page(rows, _count(page.get("total", b"null")), answer.asked_at, http_date_ms(answer.headers.get("Date")))
 
     async def get(self, houdini_id: str) -> OneOrder:
         """`GET /orders/{houdini_id}`; the caller checks that the answer is about that order."""
         answer = await self._get("order", f"/orders/{path_segment(houdini_id)}")
         try:
-            answer.body.decode()
-            fields = _objects.decode(answer.body)
-        except _MALFORMED as error:
+            fields = members(answer.body)
+        except NotSplit as error:
             raise self._unusable(answer, error) from None
         if "houdiniId" not in fields:
             raise self._unusable(answer, ValueError("no houdiniId"))
@@ -198,7 +190,7 @@ def path_segment(houdini_id: str) -> str:
     return encoded.replace(".", "%2E") if not encoded.strip(".") else encoded
 
 
-def _count(raw: msgspec.Raw) -> int | None:
+def _count(raw: bytes) -> int | None:
     try:
         return msgspec.json.decode(raw, type=int)
     except _MALFORMED:
@@ -207,7 +199,7 @@ def _count(raw: msgspec.Raw) -> int | None:
 
 def _is_json_object(body: bytes) -> bool:
     try:
-        _objects.decode(body)
-    except _MALFORMED:
+        members(body)
+    except NotSplit:
         return False
     return True

@@ -10,10 +10,16 @@ from relay.upstream import diff
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A snapshot in the queue; `hinted` when it is a hint whose frame has not come."""
+    """A snapshot in the queue.
+
+    Attributes:
+        hinted: it is a hint whose frame has not come.
+        confirmed: it is the frame of a question that REST can never answer.
+    """
 
     snapshot: Snapshot
     hinted: bool = False
+    confirmed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +30,7 @@ class Situation:
         now_ms: wall time of the ingest.
         now: monotonic time of the ingest.
         settling: seconds by which REST may lag the stream.
-        quiet_since: monotonic time before which nothing is known to have been touched (process start).
+        quiet_since: monotonic time at which every order counts as just touched (process start, clock jump).
         touched: houdiniId -> monotonic time of the last believed or repeated sighting.
     """
 
@@ -72,11 +78,13 @@ def _plan_one(
 ) -> None:
     snapshot = entry.snapshot
     order_id = snapshot.houdini_id
-    touched = judged.touched.get(order_id, situation.touched.get(order_id, situation.quiet_since))
+    last = judged.touched.get(order_id, situation.touched.get(order_id, situation.quiet_since))
+    touched = max(last, situation.quiet_since)
     quiet = snapshot.origin is Origin.BACKFILL and diff.is_quiet(touched, snapshot.asked_at, situation.settling)
-    verdict = diff.judge(known, snapshot, quiet=quiet, prompt=snapshot.first_sweep or entry.hinted)
-    if quiet:
-        plan.answered.append(order_id)
+    prompt = snapshot.first_sweep or entry.hinted
+    verdict = diff.judge(known, snapshot, quiet=quiet, prompt=prompt, confirmed=entry.confirmed)
+    if quiet or entry.confirmed:
+        _answer(plan, order_id)
     match verdict:
         case diff.NewEvent(changed, move):
             order, event = _make_event(known, snapshot, changed, situation)
@@ -84,20 +92,47 @@ def _plan_one(
             plan.events.append(PlannedEvent(event, route(event.type)))
             judged.touched[order_id] = situation.now
             if move is diff.Move.FORWARD:
-                plan.answered.append(order_id)
+                _answer(plan, order_id)
         case diff.Learn():
             plan.orders[order_id] = _advance(known, snapshot, silent=True)
             judged.touched[order_id] = situation.now
         case diff.Duplicate():
             judged.touched[order_id] = situation.now
             judged.duplicates.append(snapshot.origin)
+            _absorb(plan, known, snapshot)
         case diff.Hint():
             judged.hints.append(snapshot)
         case diff.Ask(move):
             judged.disbelieved.append(snapshot.origin)
-            plan.questions.append(_make_question(snapshot, move, situation))
+            _ask(plan, _make_question(snapshot, move, situation))
         case diff.Nothing():
             judged.duplicates.append(snapshot.origin)
+            if quiet:
+                _absorb(plan, known, snapshot)
+
+
+def _ask(plan: IngestPlan, question: Question) -> None:
+    """The last word on an order in a batch counts: a question after an answer is open."""
+    plan.questions.append(question)
+    plan.answered = [answered for answered in plan.answered if answered != question.houdini_id]
+
+
+def _answer(plan: IngestPlan, houdini_id: str) -> None:
+    """And an answer after a question settles it."""
+    plan.questions = [question for question in plan.questions if question.houdini_id != houdini_id]
+    plan.answered.append(houdini_id)
+
+
+def _absorb(plan: IngestPlan, known: KnownOrder | None, snapshot: Snapshot) -> None:
+    """Keep what a repetition shows for the first time, without an event: later changes are told apart by it."""
+    if known is None:
+        return
+    fields = {**diff.status_values(snapshot.fields), **known.fields}
+    frame = known.last_frame
+    if snapshot.origin is Origin.WEBSOCKET and frame is None:
+        frame = snapshot.body
+    if fields != known.fields or frame is not known.last_frame:
+        plan.orders[known.houdini_id] = replace(known, fields=fields, last_frame=frame)
 
 
 def _advance(known: KnownOrder | None, snapshot: Snapshot, *, silent: bool) -> KnownOrder:
@@ -122,14 +157,15 @@ def _advance(known: KnownOrder | None, snapshot: Snapshot, *, silent: bool) -> K
 def _make_event(
     known: KnownOrder | None, snapshot: Snapshot, changed: tuple[str, ...], situation: Situation
 ) -> tuple[KnownOrder, Event]:
+    from_socket = snapshot.origin is Origin.WEBSOCKET
     order = _advance(known, snapshot, silent=False)
     nth = order.status_counts.get(snapshot.status, 0) + 1
     order = replace(
         order,
         sequence=order.sequence + 1,
         status_counts={**order.status_counts, snapshot.status: nth},
-        last_body=snapshot.body,
-        last_origin=snapshot.origin,
+        last_frame=snapshot.body if from_socket else None,
+        frame_is_event=from_socket,
     )
     facts = OrderFacts(
         sequence=order.sequence,

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from relay.model import Origin, Snapshot
+from relay.upstream.splice import NotSplit, members
 
 MAX_ID_LENGTH: Final = 200
 _MAX_CREATED_LENGTH: Final = 64
@@ -93,17 +94,6 @@ class ParsedOrder:
     created: str | None
 
 
-class _Frame(msgspec.Struct):
-    type: str
-    data: msgspec.Raw = msgspec.Raw()
-    code: msgspec.Raw = msgspec.Raw()
-    message: msgspec.Raw = msgspec.Raw()
-    partnerId: msgspec.Raw = msgspec.Raw()
-    houdiniIds: msgspec.Raw = msgspec.Raw()
-
-
-_frames = msgspec.json.Decoder(_Frame)
-_objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _texts = msgspec.json.Decoder(str)
 _lists = msgspec.json.Decoder(list[object])
 _integers = msgspec.json.Decoder(int)
@@ -119,12 +109,9 @@ def printable(text: str, limit: int = _MAX_TEXT_LENGTH) -> str:
 def parse_message(data: str | bytes) -> Message:
     """Understand one frame, text or binary; never raises on whatever came."""
     try:
-        raw = data.encode() if isinstance(data, str) else data
-        if isinstance(data, bytes):
-            data.decode()
-        frame = _frames.decode(raw)
-        return _to_message(frame)
-    except _MALFORMED as error:
+        frame = members(data.encode() if isinstance(data, str) else data)
+        return _to_message(_texts.decode(frame.get("type", b"null")), frame)
+    except (NotSplit, *_MALFORMED) as error:
         return BadMessage(f"{type(error).__name__}: {printable(str(error))}")
 
 
@@ -135,10 +122,9 @@ def parse_order(body: bytes) -> ParsedOrder:
         BadOrder: it is not an object with a printable `houdiniId` and an integer `status`.
     """
     try:
-        body.decode()
-        fields = {name: bytes(raw) for name, raw in _objects.decode(body).items()}
-    except _MALFORMED as error:
-        raise BadOrder(f"not an order object: {type(error).__name__}") from None
+        fields = members(body)
+    except NotSplit as error:
+        raise BadOrder(f"not an order object: {error}") from None
     return ParsedOrder(_houdini_id(fields), _status(fields), fields, _created(fields))
 
 
@@ -172,35 +158,35 @@ def valid_id(text: str) -> bool:
     return 0 < len(text) <= MAX_ID_LENGTH and text.isprintable()
 
 
-def _to_message(frame: _Frame) -> Message:
-    match frame.type:
+def _to_message(kind: str, frame: dict[str, bytes]) -> Message:
+    match kind:
         case "order_update":
-            order = bytes(frame.data)
+            order = frame.get("data", b"")
             return OrderUpdate(order) if order.startswith(b"{") else BadMessage("order_update without an order object")
         case "welcome":
-            return Welcome(_text(frame.partnerId) or None)
+            return Welcome(_text(frame.get("partnerId")) or None)
         case "subscribed":
-            return Subscribed(_ids(frame.houdiniIds))
+            return Subscribed(_ids(frame.get("houdiniIds")))
         case "unsubscribed":
-            return Unsubscribed(_ids(frame.houdiniIds))
+            return Unsubscribed(_ids(frame.get("houdiniIds")))
         case "pong":
             return Pong()
         case "error":
-            return UpstreamErrorMessage(_text(frame.code), _text(frame.message))
+            return UpstreamErrorMessage(_text(frame.get("code")), _text(frame.get("message")))
         case unknown:
             return UnknownMessage(printable(unknown, 64))
 
 
-def _ids(raw: msgspec.Raw) -> frozenset[str] | None:
+def _ids(raw: bytes | None) -> frozenset[str] | None:
     """The ids of an acknowledgement; whatever is no list (its spelling in all mode is not documented) means all."""
-    if not bytes(raw).startswith(b"["):
+    if raw is None or not raw.startswith(b"["):
         return None
     return frozenset(item for item in _lists.decode(raw) if isinstance(item, str))
 
 
-def _text(raw: msgspec.Raw) -> str:
-    """A text field whose type is not documented: a string as it is, anything else as its JSON."""
-    text = bytes(raw)
+def _text(raw: bytes | None) -> str:
+    """A text field whose type is not documented: a string as it is, anything else as its JSON, nothing as nothing."""
+    text = raw or b""
     return printable(_texts.decode(text) if text.startswith(b'"') else text.decode())
 
 

@@ -6,7 +6,7 @@ conversation about subscriptions, and the application ping. The first that ends 
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NoReturn, Protocol
 
 import aiohttp
@@ -36,6 +36,7 @@ from relay.upstream.protocol import (
 )
 from relay.upstream.subscription import PING, Effect, Stage, SubscriptionState
 from relay.upstream.together import until_first_ends
+from relay.upstream.watches import StrangeWatch
 
 _MAX_ODDITIES: Final = 20
 _LABELS: Final[dict[type, str]] = {
@@ -69,6 +70,7 @@ class Surroundings:
     clock: Clock
     set_state: Callable[[UpstreamState], None]
     want_sweep: Callable[[str], None]
+    strange: StrangeWatch = field(default_factory=StrangeWatch)
 
 
 class Session:
@@ -106,12 +108,17 @@ class Session:
         except EpochOver as refused:
             over = refused
         lasted = self._clock.mono() - started
-        return EpochEnd(over.kind, over.detail, self.subscribed.is_set(), lasted, over.retry_after)
+        # A silent peer has been gone for some time when that is noticed.
+        alive_ms = self._around.board.last_message_ms if over.kind is EndKind.SILENT else None
+        return EpochEnd(over.kind, over.detail, self.subscribed.is_set(), lasted, over.retry_after, alive_ms)
 
-    def want(self, wanted: frozenset[str] | None) -> None:
-        """Change the watched orders (None: all) without dropping the connection."""
+    def want(self, wanted: frozenset[str] | None, *, sweep: bool = True) -> None:
+        """Change the watched orders (None: all) without dropping the connection, then sweep unless told not to."""
+        if wanted == self._state.wanted:
+            return
         self._state.want(wanted)
-        self._resweep = "orders changed"
+        if sweep:
+            self._resweep = "orders changed"
         self._changed.set()
 
     async def _live(self) -> EpochOver:
@@ -144,6 +151,8 @@ class Session:
         self._around.metrics.upstream_last_message.set(now_ms / 1000)
         message = parse_message(data)
         self._around.metrics.upstream_messages.labels(_LABELS.get(type(message), "other")).inc()
+        if isinstance(message, OrderUpdate | BadMessage | UnknownMessage):
+            self._watch_for_strangers(isinstance(message, OrderUpdate))
         match message:
             case OrderUpdate(order):
                 self._take_order(order, now_ms)
@@ -153,6 +162,11 @@ class Session:
                 self._odd(f"unknown_type:{name}", name)
             case _:
                 self._take_control(message)
+
+    def _watch_for_strangers(self, understood: bool) -> None:
+        if self._around.strange.feed(understood, self._last_message):
+            detail = "most of what the upstream pushes is not understood; only sweeps bring changes"
+            log.error("upstream_speaks_otherwise", detail=detail)
 
     def _take_order(self, body: bytes, now_ms: int) -> None:
         try:

@@ -1,38 +1,42 @@
 """One epoch after the other, for ever: wait, connect, stay in sync, end, decide how long to wait.
 
 The next epoch begins only when every task of the last has ended. It never gives up; refused credentials only
-make it slow and loud.
+make it slow and loud. While what came could not be stored (a shut gate) there is no connection.
 """
 
-from typing import Final, Literal, NoReturn
+from typing import Final, NoReturn
 
 import aiohttp
 import structlog
 
 from relay.board import Board, UpstreamState
-from relay.clock import Clock, Rng
+from relay.clock import Clock, ClockJump, ClockWatch, Rng
 from relay.config.settings import UpstreamSettings
 from relay.errors import StoreError
 from relay.metrics import Metrics
 from relay.store.base import Store
-from relay.upstream.backfill import Backfill
+from relay.upstream.backfill import Backfill, Orders
 from relay.upstream.dial import close_session, open_rest_session, open_socket_session
 from relay.upstream.diff import SETTLING
 from relay.upstream.endings import Backoff, EndKind, EpochEnd, wait_before_next
+from relay.upstream.gaps import GapKeeper
 from relay.upstream.ingest import Intake
 from relay.upstream.orders_api import OrdersApi
+from relay.upstream.planner import Router
 from relay.upstream.session import Session, Surroundings
 from relay.upstream.together import until_first_ends
-
-WINDOW: Final = 48 * 3600.0
-"""Seconds for which the upstream's REST shows an order after its creation."""
+from relay.upstream.watches import StrangeWatch
 
 TOO_BIG_ALERT: Final = 3
-"""Epochs ended in a row by an oversized message before that is said loudly."""
+"""Epochs ended in a row by an oversized message before that is said loudly and sweeps go on between them."""
+
+BRIDGE_LIMIT: Final = 900.0
+"""Seconds that a sweep without a subscription may take before the next connection is tried."""
+
+CLOCK_TICK: Final = 5.0
+"""Seconds between two looks at the clocks."""
 
 log = structlog.get_logger()
-
-Orders = Literal["all"] | tuple[str, ...]
 
 
 class Supervisor:
@@ -49,22 +53,29 @@ class Supervisor:
         rng: Rng,
         version: str,
         *,
+        route: Router,
         settling: float = SETTLING,
     ) -> None:
         self._settings = settings
         self._intake = intake
         self._board = board.upstream
+        self._gate = board.gate
         self._metrics = metrics
         self._clock = clock
         self._rng = rng
         self._version = version
         self.api = OrdersApi(settings, lambda: open_rest_session(version), clock, metrics)
-        self._backfill = Backfill(settings, self.api, intake, store, self._board, metrics, clock, settling=settling)
+        self._gaps = GapKeeper(store, route, metrics, clock)
+        self._backfill = Backfill(
+            settings, self.api, intake, store, self._board, metrics, clock, self._gaps, settling=settling
+        )
+        self._backfill.on_watched = self._watch_less
         self._backoff = Backoff(settings.reconnect.initial, settings.reconnect.max)
+        self._clock_watch = ClockWatch(clock.wall_ms(), clock.mono())
+        self._strange = StrangeWatch()
         self._delay = 0.0
         self._http: aiohttp.ClientSession | None = None
         self._session: Session | None = None
-        self._gap_since: float | None = None
         self._last_end: tuple[EndKind, str] | None = None
         self._too_big = 0
 
@@ -78,13 +89,16 @@ class Supervisor:
             while True:
                 await self.run_once()
         finally:
-            self._set_state(UpstreamState.STOPPED)
+            self._set_state(UpstreamState.STOPPED, "stopped")
+            await self._gaps.leave()
             await self.close()
 
     async def run_once(self) -> EpochEnd:
         """One epoch with the wait before it; returns how it ended."""
-        if self._delay > 0:
-            await self._clock.sleep(self._delay)
+        await self._gaps.start()
+        await self._pause()
+        await self._gate.until_open()
+        self._look_at_clocks()
         self._board.epoch += 1
         try:
             end = await self._epoch()
@@ -95,6 +109,7 @@ class Supervisor:
             self._backfill.forget_epoch()
         self._delay = wait_before_next(end, in_sync_for, self._backoff, self._settings.auth_retry, self._rng)
         self._report(end)
+        await self._gaps.settle()
         return end
 
     async def close(self) -> None:
@@ -113,33 +128,86 @@ class Supervisor:
         self._settings = self._settings.model_copy(update={"orders": orders})
         self._backfill.orders = orders
         if self._session is not None:
-            self._session.want(_watch(orders))
+            self._session.want(None if orders == "all" else frozenset(orders))
+
+    async def _pause(self) -> None:
+        """The wait before the next epoch; sweeps go on meanwhile when no epoch lives long enough for one."""
+        if self._too_big >= TOO_BIG_ALERT and self._gate.reason is None:
+            _, errors = await until_first_ends(
+                sweep=self._backfill.bridge(), limit=self._clock.sleep(BRIDGE_LIMIT), gate=self._gate.until_shut()
+            )
+            self._raise_or_log(errors)
+        if self._delay > 0:
+            await self._clock.sleep(self._delay)
 
     async def _epoch(self) -> EpochEnd:
-        session = self._session = self._new_session()
-        ends, errors = await until_first_ends(session=session.run(), backfill=self._serve(session))
-        for error in errors:
-            if isinstance(error, StoreError):
-                raise error
-        for error in errors:
-            log.error("backfill_crashed", exc_info=error)
-            detail = f"an error of our own in backfill: {type(error).__name__}"
-            return EpochEnd(EndKind.CRASHED, detail, session.subscribed.is_set())
-        return ends[0] if ends else EpochEnd(EndKind.CRASHED, "an error of our own: the epoch ended without a reason")
+        session = self._session = self._new_session(await self._backfill.watched())
+        ends, errors = await until_first_ends(
+            session=session.run(),
+            backfill=self._serve(session),
+            gaps=self._gaps.run(),
+            gate=self._until_shut(session),
+            clock=self._until_clock_jumps(session),
+        )
+        self._raise_or_log(errors)
+        if ends:
+            return ends[0]
+        detail = f"an error of our own: {type(errors[0]).__name__ if errors else 'no reason at all'}"
+        return EpochEnd(EndKind.CRASHED, detail, session.subscribed.is_set())
 
     async def _serve(self, session: Session) -> NoReturn:
         await session.subscribed.wait()
         await self._backfill.run(session.server_date_ms)
 
-    def _new_session(self) -> Session:
+    async def _until_shut(self, session: Session) -> EpochEnd:
+        await self._gate.until_shut()
+        return EpochEnd(EndKind.SHUT, self._gate.reason or "nothing more may be accepted", session.subscribed.is_set())
+
+    async def _until_clock_jumps(self, session: Session) -> EpochEnd:
+        while True:
+            await self._clock.sleep(CLOCK_TICK)
+            if jump := self._look_at_clocks():
+                detail = f"the wall clock moved by {jump.seconds:.0f} s, or the machine slept"
+                return EpochEnd(EndKind.CLOCK, detail, session.subscribed.is_set(), alive_ms=jump.alive_ms)
+
+    def _look_at_clocks(self) -> ClockJump | None:
+        """After a jump nothing is quiet, and no wall time written before can be waited for."""
+        jump = self._clock_watch.look(self._clock.wall_ms(), self._clock.mono())
+        if jump is not None:
+            log.warning("clock_jumped", seconds=round(jump.seconds, 1))
+            self._metrics.clock_jumps.inc()
+            self._intake.touch_all(self._clock.mono())
+            self._backfill.clock_jumped()
+        return jump
+
+    def _raise_or_log(self, errors: list[Exception]) -> None:
+        for error in errors:
+            if isinstance(error, StoreError):
+                raise error
+        for error in errors:
+            log.error("backfill_crashed", exc_info=error)
+
+    def _watch_less(self, watched: frozenset[str]) -> None:
+        if self._session is not None:
+            self._session.want(watched, sweep=False)
+
+    def _new_session(self, watched: frozenset[str] | None) -> Session:
         if self._http is None:
             self._http = open_socket_session(self._version)
         around = Surroundings(
-            self._intake, self._board, self._metrics, self._clock, self._set_state, self._backfill.want_sweep
+            self._intake,
+            self._board,
+            self._metrics,
+            self._clock,
+            self._set_state,
+            self._backfill.want_sweep,
+            self._strange,
         )
-        return Session(self._settings, _watch(self._settings.orders), self._http, around)
+        return Session(self._settings, watched, self._http, around)
 
-    def _set_state(self, state: UpstreamState) -> None:
+    def _set_state(
+        self, state: UpstreamState, why: str = "the upstream ended the subscription", alive_ms: int | None = None
+    ) -> None:
         before = self._board.state
         if state is before:
             return
@@ -147,27 +215,18 @@ class Supervisor:
         self._board.since_ms = self._clock.wall_ms()
         self._metrics.upstream_connected.set(1 if self._board.subscribed else 0)
         if self._board.subscribed:
-            self._subscription_began()
+            self._last_end = None
+            self._metrics.upstream_connects.labels("ok").inc()
+            self._gaps.subscribed(self._board.epoch)
         elif before is UpstreamState.SUBSCRIBED:
-            self._gap_since = self._clock.mono()
-
-    def _subscription_began(self) -> None:
-        self._last_end = None
-        self._metrics.upstream_connects.labels("ok").inc()
-        gap = self._clock.mono() - self._gap_since if self._gap_since is not None else None
-        self._gap_since = None
-        log.info("upstream_subscribed", epoch=self._board.epoch, gap_seconds=gap)
-        if gap is None:
-            return
-        self._metrics.gaps.inc()
-        self._metrics.gap_seconds.inc(gap)
-        if gap > WINDOW:
-            log.error("gap_exceeds_window", gap_seconds=gap, detail="what happened inside it cannot be known")
+            self._gaps.lost(why, alive_ms)
 
     def _report(self, end: EpochEnd) -> None:
         """The end of an epoch on the board, in the metrics and, when it is news, in the log."""
         self._board.last_error = end.detail
-        self._set_state(UpstreamState.AUTH_FAILED if end.kind is EndKind.AUTH else UpstreamState.WAITING)
+        state = UpstreamState.AUTH_FAILED if end.kind is EndKind.AUTH else UpstreamState.WAITING
+        self._set_state(state, end.detail, end.alive_ms)
+        self._metrics.upstream_epoch_ends.labels(end.kind.value).inc()
         if not end.subscribed:
             self._metrics.upstream_connects.labels(end.kind.value).inc()
         self._too_big = self._too_big + 1 if end.kind is EndKind.TOO_BIG else 0
@@ -177,7 +236,3 @@ class Supervisor:
             write = {EndKind.AUTH: log.error, EndKind.PLANNED: log.info}.get(end.kind, log.warning)
             write("upstream_epoch_ended", kind=end.kind.value, detail=end.detail, retry_in=round(self._delay, 3))
         self._last_end = (end.kind, end.detail)
-
-
-def _watch(orders: Orders) -> frozenset[str] | None:
-    return None if orders == "all" else frozenset(orders)

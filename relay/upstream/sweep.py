@@ -52,6 +52,10 @@ class RowSink(Protocol):
         """Add them, waiting for room."""
         ...
 
+    def confirm(self, snapshot: Snapshot) -> None:
+        """Add the frame of a question that REST can never answer."""
+        ...
+
     async def join(self) -> None:
         """Wait until everything added so far is committed."""
         ...
@@ -88,10 +92,17 @@ class Marking:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a sweep saw: the ids, and why it may not have seen everything (None when it has)."""
+    """What a sweep saw.
+
+    Attributes:
+        shown: ids of the orders.
+        problem: why it may not have seen everything, None when it has.
+        hidden: asked for by id, and definitively not visible.
+    """
 
     shown: set[str]
     problem: str | None
+    hidden: tuple[str, ...] = ()
 
 
 class Sweeper:
@@ -131,15 +142,17 @@ class Sweeper:
     async def by_id(self, ids: Iterable[str], marking: Marking) -> Swept:
         """These orders, one after the other."""
         shown: set[str] = set()
+        hidden: list[str] = []
         failed = 0
         for houdini_id in ids:
             try:
-                if await self._insist(self._fetching(houdini_id, marking), BY_ID_ATTEMPTS):
-                    shown.add(houdini_id)
+                visible = await self._insist(self._fetching(houdini_id, marking), BY_ID_ATTEMPTS)
             except UpstreamError:
                 failed += 1
+            else:
+                (shown.add if visible else hidden.append)(houdini_id)
         await self._intake.join()
-        return Swept(shown, f"{failed} orders could not be asked for" if failed else None)
+        return Swept(shown, f"{failed} orders could not be asked for" if failed else None, tuple(hidden))
 
     async def fetch(self, houdini_id: str, marking: Marking) -> bool:
         """Read one order into the intake; False when the upstream says that it cannot see it.
@@ -159,7 +172,7 @@ class Sweeper:
 
     def complain(self, error: BaseException | None) -> None:
         """One line when REST begins to fail or fails in another way, none for its repetitions."""
-        self._board.last_error = str(error)
+        self._board.last_error = self._board.sweep_problem = str(error)
         if type(error).__name__ != self._complained:
             self._complained = type(error).__name__
             log.warning("rest_failing", kind=self._complained, detail=str(error))
@@ -184,7 +197,7 @@ class Sweeper:
         ):
             with attempt:
                 answer = await ask()
-                self._complained = None
+                self._complained = self._board.sweep_problem = None
         return answer
 
     def _pause(self, state: tenacity.RetryCallState) -> float:

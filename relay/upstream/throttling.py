@@ -13,6 +13,9 @@ DEFAULT_WAIT: Final = 60.0
 """Seconds to wait when a throttling answer names no time."""
 
 LONGEST_WAIT: Final = 86_400.0
+LONGEST_BY_OUR_CLOCK: Final = 900.0
+"""Seconds to which a date is trusted when only our own clock, which may be wrong by hours, says how far off it is."""
+
 SHORTEST_WAIT: Final = 1.0
 
 _SENTENCE: Final = re.compile(r"try again in (\d{1,9}(?:\.\d{1,9})?) ?(s|sec|seconds?|m|min|minutes?)\b", re.IGNORECASE)
@@ -50,6 +53,8 @@ def retry_after_header(headers: Mapping[str, str], now_ms: int) -> float | None:
     if seconds is None and (at_ms := http_date_ms(text)) is not None:
         server_ms = http_date_ms(headers.get("Date"))
         seconds = (at_ms - (now_ms if server_ms is None else server_ms)) / 1000
+        if server_ms is None:
+            seconds = min(seconds, LONGEST_BY_OUR_CLOCK)
     return seconds if seconds is not None and seconds >= 0 else None
 
 

@@ -9,7 +9,10 @@ from relay.store.sqlite import SqliteStore
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    made = Bench(lambda: SqliteStore(tmp_path / "relay.db", lambda: 1_000, lambda _seconds: None))
+    def over(path: Path) -> SqliteStore:
+        return SqliteStore(path, lambda: 1_000, lambda _seconds: None)
+
+    made = Bench(lambda: over(tmp_path / "relay.db"), over)
     await made.open()
     yield made
     await made.store.close()

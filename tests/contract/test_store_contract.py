@@ -1,13 +1,13 @@
 """What every store promises, whatever is underneath."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from support.factories import event, known
 from support.stores import Bench, again, dead, delivered, question
 
 from relay.errors import StoreError
-from relay.model import Origin
 from relay.store.base import IngestPlan
 
 
@@ -31,9 +31,19 @@ async def test_an_event_nobody_wants_is_still_in_the_log(bench: Bench):
 async def test_the_projection_comes_back_as_it_was_written(bench: Bench):
     await bench.add(event("o1", 4, body=b'{"houdiniId":"o1","status":4}'))
     order = (await bench.known("o1", "unheard-of"))["o1"]
-    assert order == known("o1", 4, last_body=b'{"houdiniId":"o1","status":4}')
-    assert order.last_origin is Origin.WEBSOCKET
+    assert order == known("o1", 4, last_frame=b'{"houdiniId":"o1","status":4}')
+    assert order.frame_is_event
     assert "unheard-of" not in await bench.known("unheard-of")
+
+
+async def test_a_frame_that_made_no_event_is_kept_until_the_next_one_does(bench: Bench):
+    await bench.add(event("o1", 4))
+    apart = replace((await bench.known("o1"))["o1"], last_frame=b'{"only":"a frame"}', frame_is_event=False)
+    await bench.store.ingest([], lambda _known: IngestPlan(now_ms=0, orders={"o1": apart}))
+    assert (await bench.known("o1"))["o1"] == apart
+    await bench.add(event("o1", 7, sequence=2, body=b"{}"))
+    assert (await bench.known("o1"))["o1"].last_frame == b"{}"
+    assert (await bench.known("o1"))["o1"].frame_is_event
 
 
 async def test_only_the_head_of_a_lane_can_be_claimed(bench: Bench):

@@ -1,7 +1,6 @@
 """The real process between a simulated upstream and a verifying receiver, all over real sockets."""
 
-import os
-import signal
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -11,7 +10,7 @@ import yaml
 from support.until import until
 
 from relay.clock import SystemClock
-from relay.simulator.child import RelayProcess, free_port
+from relay.simulator.child import RUN_RELAY, RelayProcess, free_port
 from relay.simulator.player import Player
 from relay.simulator.receiver import Receiver
 from relay.simulator.server import SimulatedUpstream
@@ -22,26 +21,44 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 PARTNER, UPSTREAM_SECRET = "e2e-partner", "e2e-upstream-secret"
 
 
+class SteppedClock(SystemClock):
+    """The machine's clock, its wall time set by hand to another hour."""
+
+    steps_ms = 0
+
+    def wall_ms(self) -> int:
+        return super().wall_ms() + self.steps_ms
+
+
 class Stage:
     """Start it with `async with`; `relay` is the child process."""
 
-    def __init__(self, folder: Path, seed: int = 1, **changes: Any) -> None:
+    def __init__(self, folder: Path, seed: int = 1, command: Sequence[str] = (), **changes: Any) -> None:
+        """Prepare.
+
+        Args:
+            folder: where configuration, store and log of the relay go.
+            seed: picks orders and their lives.
+            command: what runs the relay's command, as in `env NAME=value`.
+            changes: `more_targets` and members of `upstream` to set.
+        """
         self.folder = folder
         self.clock = SystemClock()
         self.rng = Random(seed)
         self.world = World(self.clock, self.rng)
+        self.receiver_clock = SteppedClock()
         self.upstream = SimulatedUpstream(self.world, partner_id=PARTNER, secret=UPSTREAM_SECRET)
-        self.receiver = Receiver([SECRET], clock=self.clock, rng=self.rng, kept_bytes=1 << 30)
+        self.receiver = Receiver([SECRET], clock=self.receiver_clock, rng=self.rng, kept_bytes=1 << 30)
         self.admin_port = free_port()
         self._changes = changes
-        self.exit_codes: list[int | None] = []
+        self._command = (*command, *RUN_RELAY)
 
     async def __aenter__(self) -> "Stage":
         await self.upstream.start()
         await self.receiver.start()
         self.config = self.folder / "config.yaml"
         self.config.write_text(yaml.safe_dump(self.settings()))
-        self.relay = RelayProcess(self.config, self.folder / "relay.log", self.admin_port)
+        self.relay = RelayProcess(self.config, self.folder / "relay.log", self.admin_port, self._command)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -65,6 +82,7 @@ class Stage:
                 "secret": UPSTREAM_SECRET,
                 "reconnect": {"initial": "100ms", "max": "1s"},
                 "backfill": {"interval": "5s", "requests_per_minute": 6000},
+                **self._changes.get("upstream", {}),
             },
             "store": {"url": f"sqlite:///{self.folder / 'relay.db'}"},
             "targets": [target, *self._changes.get("more_targets", [])],
@@ -78,14 +96,11 @@ class Stage:
 
     @property
     def process(self) -> psutil.Process:
-        assert self.relay._process is not None
-        return psutil.Process(self.relay._process.pid)
+        return psutil.Process(self.relay.pid)
 
     async def kill_relay(self) -> None:
         """SIGKILL: no chance to finish anything."""
-        assert self.relay._process is not None
-        os.kill(self.relay._process.pid, signal.SIGKILL)
-        await self.relay._process.wait()
+        await self.relay.kill()
 
     def player(self, orders: int, rate: float) -> Player:
         return Player(self.world, orders=orders, rate=rate, rng=self.rng, clock=self.clock)
@@ -93,13 +108,13 @@ class Stage:
     def verdict(self) -> Verdict:
         return judge(History.of(self.world), self.receiver.arrivals, ["shop"])
 
-    async def until_all_delivered(self, seconds: float = 40.0) -> None:
+    async def until_all_delivered(self, seconds: float = 40.0, pause: float = 0.5) -> None:
         """Until the end state of every order, and everything visible, has been acknowledged."""
 
         def nothing_is_missing() -> bool:
             return not self.verdict().lost and not self.missing_ends()
 
-        await until(nothing_is_missing, seconds, pause=0.5)
+        await until(nothing_is_missing, seconds, pause=pause)
 
     def missing_ends(self) -> list[str]:
         """Orders whose last change has not been acknowledged, changes before the first subscription aside."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from stage import Stage
+from stage import SECRET, Stage
 from support.until import until
 
 from relay.simulator.faults import Action
@@ -160,3 +160,79 @@ async def test_200_updates_per_second_lose_nothing_and_leak_nothing(tmp_path: Pa
         assert verdict.updates > 1_000
         assert stage.process.num_fds() <= before + 5
         assert stage.process.num_threads() < 20
+
+
+async def test_sighup_is_said_to_do_nothing_yet_and_stops_nothing(tmp_path: Path):
+    async with Stage(tmp_path) as stage:
+        await stage.start_relay()
+        stage.process.send_signal(signal.SIGHUP)
+        await until(lambda: "reload_not_available" in (tmp_path / "relay.log").read_text())
+        assert (await get(stage, "/readyz"))[0] == 200
+        assert await stage.relay.stop() == 0
+
+
+async def test_a_taken_admin_port_is_worth_another_try(tmp_path: Path):
+    """Not exit code 2: systemd would never start it again for a port that was busy for a moment."""
+    async with Stage(tmp_path) as stage:
+        server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", stage.admin_port)
+        async with server:
+            done = await asyncio.to_thread(run_relay, "run", "-c", str(stage.config))
+        assert done.returncode == 1
+        assert "change admin.listen" in done.stderr
+
+
+HANGING_NAMES = """
+import socket, sys, time
+real = socket.getaddrinfo
+def hang(host, *args, **kwargs):
+    if "hang.test" in str(host):
+        time.sleep(60)
+    return real(host, *args, **kwargs)
+socket.getaddrinfo = hang
+from relay.cli import main
+main()
+"""
+
+
+async def test_a_name_look_up_that_hangs_does_not_hold_up_the_end(tmp_path: Path):
+    """Failure mode 9, at shutdown: a thread in getaddrinfo cannot be cancelled."""
+    hanging = {"name": "hang", "url": "https://hang.test/", "secrets": [SECRET], "timeout": "2s"}
+    async with Stage(tmp_path, more_targets=[hanging]) as stage:
+        stage.relay._command = (sys.executable, "-c", HANGING_NAMES, "run", "-c", str(stage.config))
+        await stage.start_relay()
+        stage.player(orders=1, rate=10).run_once()
+        await until(lambda: stage.receiver.arrivals)
+        async with asyncio.timeout(15):
+            assert await stage.relay.stop() == 0
+
+
+@pytest.mark.timeout(90)
+async def test_a_healthy_socket_that_forgets_every_second_push_loses_no_end_state(tmp_path: Path):
+    """Failure mode 62: push alone is not to be trusted; the sweeps find the rest, without a reconnect."""
+    async with Stage(tmp_path) as stage:
+        await stage.start_relay()
+        stage.upstream.faults.drop_every = 2
+        await stage.player(orders=15, rate=60).run()
+        await stage.until_all_delivered(60)
+        assert stage.missing_ends() == []
+        assert stage.upstream.state()["upgrades"] == 1
+        assert any(arrival.origin == "backfill" for arrival in stage.receiver.arrivals)
+        assert await stage.relay.stop() == 0
+
+
+async def test_a_receiver_that_once_said_gone_gets_everything_after_a_resume(tmp_path: Path):
+    async with Stage(tmp_path) as stage:
+        await stage.start_relay()
+        stage.receiver.misbehaviour.status = 410
+        stage.receiver.misbehaviour.fail_until = stage.clock.mono() + 3600
+        await stage.player(orders=5, rate=60).run()
+        await until(lambda: "target_parked" in (tmp_path / "relay.log").read_text())
+        stage.receiver.misbehaviour.fail_until = 0.0
+        status = await asyncio.to_thread(run_relay, "status", "-c", str(stage.config))
+        assert (status.returncode, "targets resume shop" in status.stdout) == (1, True), status.stdout
+        assert len(stage.receiver.arrivals) < 20
+        resumed = await asyncio.to_thread(run_relay, "targets", "resume", "shop", "-c", str(stage.config))
+        assert resumed.returncode == 0, resumed.stderr
+        await stage.until_all_delivered()
+        assert stage.verdict().ok
+        assert await stage.relay.stop() == 0

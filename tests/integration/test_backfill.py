@@ -140,6 +140,23 @@ async def test_refused_credentials_wait_slowly(upstream: ScriptedUpstream, make_
     await room.first_sweep()
     assert [seconds for seconds in room.clock.slept if seconds >= 1] == [300, 300, 300]
     assert room.board.last_error is not None
+    assert room.board.sweep_problem is None  # it was said while it lasted, see `test_a_failing_sweep_says_why`
+
+
+async def test_a_failing_sweep_says_why(upstream: ScriptedUpstream, make_room: Any) -> None:
+    upstream.rest_script = [Http(404, body=b"{}")]
+    room = make_room()
+    seen: list[str | None] = []
+    sleep = room.clock.sleep
+
+    async def noting(seconds: float) -> None:
+        seen.append(room.board.sweep_problem)
+        await sleep(seconds)
+
+    room.clock.sleep = noting
+    await room.first_sweep()
+    assert any(problem and "404" in problem for problem in seen)
+    assert room.board.sweep_problem is None
 
 
 @pytest.mark.parametrize("ticks", range(0, 40, 4))
@@ -243,10 +260,38 @@ async def test_a_request_wakes_the_nap(make_room: Any) -> None:
 
 
 async def test_a_server_that_ignores_page_is_said_out_loud(upstream: ScriptedUpstream, make_room: Any) -> None:
-    """68."""
+    """68: said, not ready, and tried again with growing pauses until it is whole."""
     body = b'{"total":50,"orders":[{"houdiniId":"a","status":1,"created":"2026-11-22T00:00:00.000Z"}]}'
     upstream.rest_script = [Http(200, body=body)] * 100
     room = make_room(page_size=1)
     await room.first_sweep()
-    assert room.sweeps("incomplete") == 1
-    assert room.board.first_sweep_done
+    assert (room.sweeps("incomplete"), room.board.first_sweep_done) == (1, False)
+    assert BASELINE_DONE not in room.store.meta
+    began = room.clock.mono()
+    while room.sweeps("incomplete") < 2:
+        await room.backfill.run_once()
+    assert 30 <= room.clock.mono() - began < 40
+    upstream.rest_script.clear()
+    while not room.board.first_sweep_done:
+        await room.backfill.run_once()
+    assert 90 <= room.clock.mono() - began < 110
+    assert room.store.meta[BASELINE_DONE] == "1"
+
+
+async def test_an_incomplete_trailing_sweep_is_not_in_sync_and_not_repeated_at_full_speed(
+    upstream: ScriptedUpstream, make_room: Any
+) -> None:
+    """68."""
+    body = b'{"total":50,"orders":[{"houdiniId":"a","status":1,"created":"2026-11-22T00:00:00.000Z"}]}'
+    room = make_room(page_size=1, interval=600.0)
+    await room.first_sweep()
+    upstream.rest_script = [Http(200, body=body)] * 1000
+    began = room.clock.mono()
+    while room.clock.mono() - began < 600:
+        await room.backfill.run_once()
+    assert 3 <= room.sweeps("incomplete") <= 5
+    assert (room.board.first_sweep_done, room.board.in_sync) == (True, False)
+    upstream.rest_script.clear()
+    while not room.board.in_sync:
+        await room.backfill.run_once()
+    assert room.clock.mono() - began <= 960

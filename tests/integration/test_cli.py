@@ -42,7 +42,19 @@ def test_version_and_help():
     code, out, _ = invoke("--help")
     assert code == 0
     names = re.findall(r"^  ([a-z]+)  ", out.split("Commands:")[1], re.MULTILINE)
-    assert names == ["run", "check", "demo", "simulate", "listen", "secret", "store"]
+    assert names == [
+        "run",
+        "check",
+        "status",
+        "targets",
+        "audit",
+        "backfill",
+        "demo",
+        "simulate",
+        "listen",
+        "secret",
+        "store",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -149,3 +149,54 @@ async def test_touches_are_forgotten_once_they_cannot_matter(room: Room, monkeyp
     await room.intake.put([row("o1", -1, asked_at=room.clock.now)])
     await room.ingest.run_once()
     assert (await room.store.backlog())["alpha"].pending == 4
+
+
+async def test_hints_beyond_their_number_are_judged_early_not_forgotten(room: Room, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ingest_module, "HINTS", 3)
+    await room.intake.put([row(f"o{number}", 2) for number in range(5)])
+    await room.ingest.run_once()
+    await room.ingest.run_once()
+    assert [lane for lane, _ in await room.events()] == ["o0", "o1"]
+
+
+async def test_a_snapshot_that_always_fails_asks_for_one_sweep_only(room: Room, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_args: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(ingest_module, "plan_batch", broken)
+    for expected in (True, False):
+        room.intake.overflowed.clear()
+        room.intake.offer(snapshot("poison"))
+        await room.ingest.run_once()
+        assert room.intake.overflowed.is_set() is expected
+
+
+async def test_a_running_ingest_returns_hints_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Failure mode 62: what only REST shows on a healthy connection becomes an event."""
+    monkeypatch.setattr(ingest_module, "HINT_PATIENCE", 0.0)
+    store = SqliteStore(tmp_path / "relay.db", lambda: 1_000, lambda _seconds: None)
+    await store.open(["alpha"])
+    woken = asyncio.Event()
+    store.on_due(lambda _names: woken.set())
+    intake = Intake()
+    ingest = Ingest(intake, store, "p", lambda _kind: ("alpha",), Metrics("test"), SystemClock())
+    running = asyncio.create_task(ingest.run())
+    await intake.put([row("o1", 2)])
+    async with asyncio.timeout(10):
+        await woken.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert len((await store.claim("alpha", 10, 2**50)).deliveries) == 1
+    await store.close()
+
+
+async def test_after_a_clock_jump_no_read_is_quiet_for_one_settling_time(room: Room):
+    """134."""
+    room.intake.offer(snapshot("o1", 2))
+    await room.ingest.run_once()
+    room.clock.now += 300
+    room.intake.touch_all(room.clock.now)
+    for later, events in ((30, 1), (61, 2)):
+        await room.intake.put([row("o1", 1, asked_at=room.clock.now + later)])
+        await room.ingest.run_once()
+        assert (await room.store.backlog())["alpha"].pending == events

@@ -45,6 +45,14 @@ def answers(upstream: ScriptedUpstream, *canned: Http) -> None:
     upstream.rest_script.extend(canned)
 
 
+async def test_one_odd_order_does_not_hide_its_page(upstream: ScriptedUpstream, make_api: MakeApi) -> None:
+    """A lone surrogate escape is grammatical JSON that strict parsers refuse."""
+    odd = rb'{"houdiniId":"o1","metadata":"x\ud83d"}'
+    answers(upstream, Http(200, body=b'{"total":2,"orders":[' + odd + b',{"houdiniId":"o2"}]}'))
+    page = await make_api().list_page()
+    assert (page.rows, page.total) == ((odd, b'{"houdiniId":"o2"}'), 2)
+
+
 async def test_a_page(upstream: ScriptedUpstream, make_api: MakeApi) -> None:
     upstream.orders = [order(1), order(2)]
     clock, metrics = SystemClock(), Metrics("0")

@@ -47,23 +47,6 @@ async def test_questions_by_id(upstream: ScriptedUpstream, make_room: Any) -> No
     assert room.intake.ids == ["order-1", "order-2"]
 
 
-async def test_only_definitive_404_end_a_question(upstream: ScriptedUpstream, make_room: Any) -> None:
-    """67: five failures and two 404 are not three 404."""
-    room = make_room()
-    await room.first_sweep()
-    room.store.questions = {"gone": 0}
-    upstream.rest_script = [Http(500)] * 5
-    requests = len(upstream.rest_requests)
-    while len(upstream.rest_requests) < requests + 7:
-        await room.backfill.run_once()
-    assert room.store.ended == []
-    began = room.clock.mono()
-    while not room.store.ended:
-        await room.backfill.run_once()
-    assert room.store.ended == ["gone"]
-    assert room.clock.mono() - began >= 60
-
-
 async def test_an_answer_about_another_order_is_not_taken(upstream: ScriptedUpstream, make_room: Any) -> None:
     room = make_room()
     await room.first_sweep()

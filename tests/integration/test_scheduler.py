@@ -15,8 +15,9 @@ from support.until import until
 
 from relay.board import Board
 from relay.clock import SystemClock
-from relay.delivery.scheduler import Context, Scheduler
+from relay.delivery.scheduler import Scheduler
 from relay.delivery.sender import PostRequest
+from relay.delivery.settler import Context
 from relay.errors import SecretUnreadable
 from relay.metrics import Metrics
 from relay.model import Attempt, Outcome, Secret
@@ -78,9 +79,10 @@ class ScriptedSender:
 
 
 class Room:
-    def __init__(self, path: Path, *targets: Any) -> None:
+    def __init__(self, path: Path, *targets: Any, clock: SystemClock | None = None) -> None:
         self.targets = targets
-        self.bench = Bench(lambda: SqliteStore(path, SystemClock().wall_ms, lambda _seconds: None))
+        self.clock = clock or SystemClock()
+        self.bench = Bench(lambda: SqliteStore(path, self.clock.wall_ms, lambda _seconds: None))
         self.sender = ScriptedSender()
         self.metrics = Metrics("test")
         self.board = Board()
@@ -88,7 +90,7 @@ class Room:
 
     async def __aenter__(self) -> "Room":
         await self.bench.open(self.names)
-        context = Context(self.bench.store, self.sender, self.metrics, SystemClock(), Random(1))
+        context = Context(self.bench.store, self.sender, self.metrics, self.clock, Random(1))
         self.scheduler = Scheduler(self.targets, context, self.board)
         self.task = asyncio.create_task(self.scheduler.run())
         return self
@@ -262,3 +264,62 @@ async def test_a_retry_waits_for_its_time(path: Path):
         assert claim.deliveries == ()
         claim = await room.bench.store.claim("alpha", 1, SystemClock().wall_ms() + 3_610_000)
         assert [one.attempts_made for one in claim.deliveries] == [1]
+
+
+class StepClock(SystemClock):
+    """The system's clocks, with a wall clock that can be set."""
+
+    def __init__(self) -> None:
+        self.step_ms = 0
+
+    def wall_ms(self) -> int:
+        return super().wall_ms() + self.step_ms
+
+
+async def test_a_clock_set_back_does_not_freeze_what_waits(path: Path):
+    """Failure mode 132."""
+    clock = StepClock()
+    waits = SimpleNamespace(schedule=(60.0,), jitter=0.0, retry_after_max=60.0)
+    async with Room(path, target("alpha", retry=waits), clock=clock) as room:
+
+        async def fail(_request: PostRequest) -> Attempt:
+            return answer(500)
+
+        room.sender.answers["http://alpha.test/"] = fail
+        await room.add(event("o1"))
+        await until(lambda: room.metric("attempts_total", target="alpha", outcome="retry"))
+        clock.step_ms = -3_600_000
+        await room.scheduler.look_at_clock()
+        early = await room.bench.store.claim("alpha", 1, clock.wall_ms() + 50_000)
+        assert early.deliveries == ()
+        late = await room.bench.store.claim("alpha", 1, clock.wall_ms() + 61_000)
+        assert [one.event.lane for one in late.deliveries] == ["o1"]
+
+
+async def test_a_due_time_that_only_a_wrong_clock_can_have_written_is_undone_at_start(path: Path):
+    async with Room(path, target("alpha", retry=SimpleNamespace(schedule=(1,), jitter=0.0, retry_after_max=9))) as room:
+        await room.bench.add(event("o1"), targets=["alpha"], now_ms=SystemClock().wall_ms() + 10**9)
+    async with Room(path, target("alpha", retry=SimpleNamespace(schedule=(1,), jitter=0.0, retry_after_max=9))) as room:
+        await until(lambda: room.task and not room.task.done())
+        claim = await room.bench.store.claim("alpha", 1, SystemClock().wall_ms() + 9_500)
+        assert len(claim.deliveries) + len(room.sender.sent) == 1
+
+
+async def test_a_parked_target_is_sent_to_again_once_a_person_resumes_it(path: Path):
+    async with Room(path, target("alpha", concurrency=1)) as room:
+        answers = [answer(410), answer(200), answer(200)]
+
+        async def in_turn(_request: PostRequest) -> Attempt:
+            return answers.pop(0)
+
+        room.sender.answers["http://alpha.test/"] = in_turn
+        await room.add(event("o1"), event("o2"))
+
+        async def parked() -> bool:
+            return (await room.bench.store.backlog())["alpha"].stopped
+
+        await until(parked)
+        assert await room.scheduler.resume("alpha") is True
+        await room.until_empty("alpha")
+        assert await room.scheduler.resume("alpha") is False
+        assert sorted(sent for _, sent, _ in room.sender.sent) == ["evt_o1_1", "evt_o1_1", "evt_o2_1"]

@@ -15,10 +15,13 @@ from relay.simulator.verdict import Verdict
 NAIVE_RELAY = Path(__file__).with_name("naive_relay.py")
 
 
+BRIEF = {"_OUTAGE_SECONDS": 0.5, "_FAILURE_SECONDS": 0.5, "_KILL_AFTER_SECONDS": 0.2, "_SETTLE_SECONDS": 2.0}
+
+
 @pytest.fixture(autouse=True)
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Troubles and patience shorter than people get to see."""
-    for name, seconds in {"_OUTAGE_SECONDS": 0.5, "_FAILURE_SECONDS": 0.5, "_SETTLE_SECONDS": 2.0}.items():
+    for name, seconds in BRIEF.items():
         monkeypatch.setattr(demo_module, name, seconds)
 
 
@@ -31,16 +34,28 @@ async def verdict_on(habit: str) -> Verdict:
     return await demo(habit, calm=True).run()
 
 
-async def test_a_good_relay_is_fine_through_all_trouble() -> None:
+async def test_this_relay_is_fine_through_all_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in {"_SETTLE_SECONDS": 20.0, "_FAILURE_SECONDS": 2.0, "_KILL_AFTER_SECONDS": 1.0}.items():
+        monkeypatch.setattr(demo_module, name, seconds)
     arrivals: list[Arrival] = []
     said: list[str] = []
-    verdict = await demo("good", on_arrival=arrivals.append, say=said.append).run()
+    play = Demo(clock=SystemClock(), orders=24, rate=30, seed=4, on_arrival=arrivals.append, say=said.append)
+    verdict = await play.run()
     assert verdict.ok, verdict.lines()
     assert verdict.retries > 0
     assert verdict.backfilled > 0
     assert verdict.deliveries > 50
     assert len(arrivals) >= verdict.deliveries
-    assert len([line for line in said if line.startswith("Trouble")]) == 2
+    assert len([line for line in said if line.startswith("Trouble")]) == 3
+
+
+async def test_a_simple_relay_is_fine_without_trouble() -> None:
+    assert (await verdict_on("good")).ok
+
+
+async def test_a_relay_that_remembers_nothing_is_found_out_by_the_kill() -> None:
+    verdict = await demo("good").run()
+    assert verdict.out_of_order or verdict.lost, verdict.lines()
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def row(houdini_id: str = "order-1", status: int = 0, **kwargs: Any) -> Snapshot
 
 
 def known(houdini_id: str = "order-1", status: int = 0, **changes: Any) -> KnownOrder:
-    body = changes.pop("last_body", order_body(houdini_id, status))
+    body = changes.pop("last_frame", order_body(houdini_id, status))
     values: dict[str, Any] = {
         "ranked_status": status,
         "fields": {"status": status},
@@ -52,8 +52,8 @@ def known(houdini_id: str = "order-1", status: int = 0, **changes: Any) -> Known
         "silent": False,
         "sequence": 1,
         "status_counts": {status: 1},
-        "last_body": body,
-        "last_origin": Origin.WEBSOCKET,
+        "last_frame": body,
+        "frame_is_event": body is not None,
     }
     return KnownOrder(houdini_id=houdini_id, status=status, **{**values, **changes})
 

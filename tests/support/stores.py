@@ -1,6 +1,7 @@
 """A store under test and short ways to put things into it."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from support.factories import event, failed_attempt, known, ok_attempt
 
@@ -11,10 +12,11 @@ TARGETS = ("alpha", "beta")
 
 
 class Bench:
-    """Wraps a store; `make` gives a fresh one on the same data, as a restart does."""
+    """Wraps a store; `make` gives a fresh one on the same data, as a restart does; `open_copy` one on a back-up."""
 
-    def __init__(self, make: Callable[[], Store]) -> None:
+    def __init__(self, make: Callable[[], Store], open_copy: Callable[[Path], Store] | None = None) -> None:
         self._make = make
+        self._open_copy = open_copy
         self.store = make()
         self.woken: list[set[str]] = []
 
@@ -27,13 +29,18 @@ class Bench:
         self.store = self._make()
         await self.open(targets)
 
+    def over(self, copy: Path) -> "Bench":
+        assert self._open_copy is not None
+        open_copy = self._open_copy
+        return Bench(lambda: open_copy(copy), open_copy)
+
     async def add(self, *events: Event, targets: Sequence[str] = TARGETS, now_ms: int = 1_000) -> None:
         def plan(_known: object) -> IngestPlan:
             planned = IngestPlan(now_ms=now_ms)
             for one in events:
                 status = one.facts.status if one.facts else 0
                 sequence = one.facts.sequence if one.facts else 0
-                planned.orders[one.lane] = known(one.lane, status, sequence=sequence, last_body=one.body)
+                planned.orders[one.lane] = known(one.lane, status, sequence=sequence, last_frame=one.body)
                 planned.events.append(PlannedEvent(one, tuple(targets)))
             return planned
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from relay.board import UpstreamBoard, UpstreamState
@@ -10,7 +11,7 @@ from relay.clock import Clock
 from relay.config.settings import BackfillSettings, HeartbeatSettings, ReconnectSettings, UpstreamSettings
 from relay.metrics import Metrics
 from relay.model import Secret, Snapshot
-from relay.store.base import Question
+from relay.store.base import Gap, IngestPlan, OpenOrder, Question
 from relay.upstream.session import Surroundings
 
 
@@ -48,6 +49,14 @@ class RecordingIntake:
         self.overflowed = asyncio.Event()
         self.arrived = asyncio.Condition()
         self.explode_at: int | None = None
+        self.confirmed: list[Snapshot] = []
+        self.touched_at: float | None = None
+
+    def confirm(self, snapshot: Snapshot) -> None:
+        self.confirmed.append(snapshot)
+
+    def touch_all(self, now: float) -> None:
+        self.touched_at = now
 
     def offer(self, snapshot: Snapshot) -> bool:
         if self.explode_at is not None and len(self.snapshots) + 1 == self.explode_at:
@@ -70,13 +79,45 @@ class RecordingIntake:
 
 
 class MemoryStore:
-    """Questions and remembered values, nothing else."""
+    """What the upstream room keeps in the store, without its promises; where those matter a real one is used."""
 
     def __init__(self) -> None:
         self.meta: dict[str, str] = {}
         self.questions: dict[str, int] = {}
         self.ended: list[str] = []
         self.fails: Exception | None = None
+        self.gap_rows: list[Gap] = []
+        self.events: list[str] = []
+
+    async def ingest(self, houdini_ids: Sequence[str], plan: Any) -> IngestPlan:
+        planned: IngestPlan = plan({})
+        self.events += [one.event.type for one in planned.events]
+        return planned
+
+    async def begin_gap(self, from_ms: int, cause: str) -> None:
+        if not self.gap_rows or self.gap_rows[0].to_ms is not None:
+            self.gap_rows.insert(0, Gap(len(self.gap_rows) + 1, from_ms, None, cause, None, None))
+
+    async def end_gap(self, to_ms: int) -> Gap | None:
+        if not self.gap_rows or self.gap_rows[0].to_ms is not None:
+            return None
+        self.gap_rows[0] = replace(self.gap_rows[0], to_ms=max(to_ms, self.gap_rows[0].from_ms))
+        return self.gap_rows[0]
+
+    async def close_gaps(self, swept_ms: int, closed_by: str) -> int:
+        return 0
+
+    async def gaps(self, limit: int) -> Sequence[Gap]:
+        return self.gap_rows[:limit]
+
+    async def open_orders(self, limit: int) -> Sequence[OpenOrder]:
+        return []
+
+    async def note_hidden(self, houdini_id: str, now_ms: int, spacing_ms: int, limit: int) -> bool:
+        return False
+
+    async def ended_orders(self, houdini_ids: Sequence[str], terminal_before_ms: int) -> set[str]:
+        return set()
 
     async def due_questions(self, now_ms: int, limit: int) -> Sequence[Question]:
         due = [(at, key) for key, at in self.questions.items() if at <= now_ms]

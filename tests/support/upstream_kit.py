@@ -15,6 +15,7 @@ from relay.metrics import Metrics
 from relay.upstream.backfill import Backfill
 from relay.upstream.dial import open_rest_session
 from relay.upstream.endings import EpochEnd
+from relay.upstream.gaps import GapKeeper
 from relay.upstream.orders_api import OrdersApi
 from relay.upstream.session import Session
 from relay.upstream.supervisor import Supervisor
@@ -59,14 +60,15 @@ class Room:
         self.clock = clock or JumpClock()
         self.metrics = Metrics("0")
         self.board = UpstreamBoard()
-        self.intake = RecordingIntake()
-        self.store = MemoryStore()
+        self.intake: Any = over.pop("intake") if "intake" in over else RecordingIntake()
+        self.store: Any = over.pop("store") if "store" in over else MemoryStore()
+        self.gaps = GapKeeper(self.store, lambda _kind: (), self.metrics, self.clock)
         config = settings(rest_url=upstream.rest_url, backfill=backfill_settings(**over), orders=orders)
         self.api = OrdersApi(config, lambda: open_rest_session("0"), self.clock, self.metrics, timeout=5.0)
         self.backfill = self.new_backfill(config)
 
     def new_backfill(self, config: Any) -> Backfill:
-        return Backfill(config, self.api, self.intake, self.store, self.board, self.metrics, self.clock)
+        return Backfill(config, self.api, self.intake, self.store, self.board, self.metrics, self.clock, self.gaps)
 
     def sweeps(self, result: str = "ok") -> float:
         name = "houdini_relay_backfill_sweeps_total"
@@ -104,15 +106,15 @@ class House:
         self.clock = clock
         self.board = Board()
         self.metrics = Metrics("0")
-        self.intake = RecordingIntake()
-        self.store = MemoryStore()
+        self.intake: Any = over.pop("intake") if "intake" in over else RecordingIntake()
+        self.store: Any = over.pop("store") if "store" in over else MemoryStore()
+        backfill = over.pop("backfill", None) or backfill_settings()
         config = settings(
-            over.pop("websocket_url", upstream.websocket_url), upstream.rest_url, backfill=backfill_settings(), **over
+            over.pop("websocket_url", upstream.websocket_url), upstream.rest_url, backfill=backfill, **over
         )
         rng: Any = Top()
-        intake: Any = self.intake
-        store: Any = self.store
-        self.supervisor = Supervisor(config, intake, store, self.board, self.metrics, clock, rng, "0")
+        around = (self.board, self.metrics, clock, rng, "0")
+        self.supervisor = Supervisor(config, self.intake, self.store, *around, route=lambda _kind: ("alpha",))
 
     def value(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(f"houdini_relay_{name}", labels) or 0.0

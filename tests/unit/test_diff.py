@@ -5,7 +5,7 @@ import itertools
 import pytest
 from support.factories import known, order_body, row, snapshot
 
-from relay.model import LABELS, Origin
+from relay.model import LABELS
 from relay.upstream.diff import (
     Ask,
     Duplicate,
@@ -68,13 +68,24 @@ def test_finished_to_failed_is_sideways():
     assert judge(known(status=4), row(status=6), quiet=True, prompt=False) == NewEvent(("status",), Move.SIDEWAYS)
 
 
+@pytest.mark.parametrize("prompt", [False, True])
+def test_a_confirmed_frame_is_believed_only_while_it_is_still_sideways(prompt: bool):
+    def confirmed(before: int, after: int) -> object:
+        return judge(known(status=before), snapshot(status=after), quiet=False, prompt=prompt, confirmed=True)
+
+    assert confirmed(4, 6) == confirmed(6, 4) == NewEvent(("status",), Move.SIDEWAYS)
+    for before, after in ((8, 6), (6, 6), (4, 4), (3, 6), (7, 4), (2, 1), (1, 2)):
+        assert confirmed(before, after) == Nothing()
+    assert judge(None, snapshot(status=6), quiet=False, prompt=prompt, confirmed=True) == Nothing()
+
+
 def test_the_same_frame_again_is_a_duplicate_and_the_same_row_nothing():
     assert judge(known(status=2), snapshot(status=2), quiet=False, prompt=False) == Duplicate()
     assert judge(known(status=2), row(status=2), quiet=True, prompt=True) == Nothing()
 
 
 def test_two_frames_are_compared_whole_but_for_live_prices():
-    before = known(status=2, last_body=order_body(status=2, inToken={"price": 1}, eta=3, hashUrl="a"))
+    before = known(status=2, last_frame=order_body(status=2, inToken={"price": 1}, eta=3, hashUrl="a"))
     assert judge(before, snapshot(status=2, inToken={"price": 2}, eta=4, hashUrl="a"), quiet=False, prompt=False) == (
         Duplicate()
     )
@@ -84,7 +95,7 @@ def test_two_frames_are_compared_whole_but_for_live_prices():
 
 
 def test_a_field_that_appears_is_a_change_and_one_that_is_absent_or_null_is_not():
-    before = known(status=2, last_body=order_body(status=2, hashUrl="a"))
+    before = known(status=2, last_frame=order_body(status=2, hashUrl="a"))
     assert changed_fields(before, snapshot(status=2)) == ()
     assert changed_fields(before, snapshot(status=2, hashUrl=None)) == ()
     assert changed_fields(before, snapshot(status=2, transactionHash="0x1", hashUrl="a")) == ("transactionHash",)
@@ -92,7 +103,7 @@ def test_a_field_that_appears_is_a_change_and_one_that_is_absent_or_null_is_not(
 
 
 def test_across_rest_and_socket_only_shared_status_fields_are_compared():
-    from_rest = known(status=2, fields={"status": 2, "inStatus": 3}, last_origin=Origin.BACKFILL)
+    from_rest = known(status=2, fields={"status": 2, "inStatus": 3}, last_frame=None)
     assert changed_fields(from_rest, snapshot(status=2, inStatus=3, displayStatus="X", hashUrl="b")) == ()
     assert changed_fields(from_rest, snapshot(status=2, inStatus=4)) == ("inStatus",)
     from_socket = known(status=2, fields={"status": 2, "inStatus": 3})
@@ -102,7 +113,7 @@ def test_across_rest_and_socket_only_shared_status_fields_are_compared():
 
 
 def test_the_first_frame_of_a_silently_learned_order_is_always_an_event():
-    silent = known(status=4, silent=True, sequence=0, status_counts={}, last_body=None, last_origin=None)
+    silent = known(status=4, silent=True, sequence=0, status_counts={}, last_frame=None)
     for status in LABELS:
         assert isinstance(judge(silent, snapshot(status=status), quiet=False, prompt=False), NewEvent)
     assert judge(silent, row(status=4), quiet=True, prompt=True) == Nothing()
@@ -112,12 +123,12 @@ def test_an_unknown_code_keeps_the_rank_and_counts_as_something_else():
     frame = snapshot(status=42)
     assert classify_move(known(status=2), frame) is Move.SAME
     assert judge(known(status=2), frame, quiet=False, prompt=False) == NewEvent(("status",), Move.SAME)
-    in_unknown = known(status=42, ranked_status=2, fields={"status": 42}, last_body=order_body(status=42))
+    in_unknown = known(status=42, ranked_status=2, fields={"status": 42}, last_frame=order_body(status=42))
     assert judge(in_unknown, frame, quiet=False, prompt=False) == Duplicate()
     assert judge(in_unknown, snapshot(status=2), quiet=False, prompt=False) == NewEvent(("status",), Move.SAME)
     assert judge(in_unknown, snapshot(status=3), quiet=False, prompt=False) == NewEvent(("status",), Move.FORWARD)
     assert judge(in_unknown, snapshot(status=1), quiet=False, prompt=False) == Ask(Move.BACKWARD)
-    only_unknown = known(status=42, ranked_status=None, fields={"status": 42}, last_body=order_body(status=42))
+    only_unknown = known(status=42, ranked_status=None, fields={"status": 42}, last_frame=order_body(status=42))
     assert judge(only_unknown, snapshot(status=-2), quiet=False, prompt=False) == NewEvent(("status",), Move.FORWARD)
 
 

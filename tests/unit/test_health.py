@@ -38,12 +38,22 @@ def test_subscribed_is_not_enough():
     board = ready_board()
     board.upstream.first_sweep_done = False
     assert reasons(board) == ["upstream: subscribed, but the first sweep of this connection is not done"]
+    board.upstream.sweep_problem = "REST: 404"
+    assert reasons(board) == ["upstream: subscribed, but the first sweep of this connection is not done: REST: 404"]
 
 
 def test_stopping_and_a_broken_store_are_told():
     board = ready_board()
     board.stopping, board.store_failure = True, "disk full"
     assert reasons(board) == ["stopping: it was asked to end", "store: disk full"]
+
+
+def test_a_shut_gate_says_why():
+    board = ready_board()
+    board.gate.shut("the disk of /data has less than 256 MiB left")
+    assert reasons(board) == ["store: the disk of /data has less than 256 MiB left"]
+    board.gate.open()
+    assert reasons(board) == []
 
 
 def test_a_target_that_could_send_and_does_not_is_a_stall():

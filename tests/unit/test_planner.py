@@ -66,7 +66,7 @@ def test_the_body_is_the_order_as_it_came():
     one = snapshot(status=2)
     written, _ = plan(one)
     assert written.events[0].event.body is one.body
-    assert written.orders["order-1"].last_body is one.body
+    assert written.orders["order-1"].last_frame is one.body
 
 
 def test_a_baseline_row_is_learned_without_event_and_its_first_frame_tells():
@@ -127,6 +127,30 @@ def test_a_forward_event_or_a_quiet_row_ends_the_question():
     assert same.answered == []
 
 
+def test_a_confirmed_frame_ends_its_question_whether_it_still_counts_or_not():
+    def confirm(before: KnownOrder) -> IngestPlan:
+        situation = Situation("p", 5_000, 1_000.0, 60.0, 0.0, {})
+        frame = snapshot(status=6, seen_ms=4_000)
+        return plan_batch([Entry(frame, confirmed=True)], {"order-1": before}, situation, lambda _kind: ())[0]
+
+    written = confirm(known(status=4))
+    (planned,) = written.events
+    assert (planned.event.type, planned.event.at_ms) == ("order.failed", 4_000)
+    assert planned.event.facts is not None
+    assert (planned.event.facts.origin, planned.event.facts.previous_status) == (Origin.WEBSOCKET, 4)
+    assert (written.answered, written.questions) == (["order-1"], [])
+    late = confirm(known(status=8))
+    assert (late.events, late.answered, late.questions) == ([], ["order-1"], [])
+
+
+def test_after_a_clock_jump_nothing_is_quiet_however_long_ago_it_was_touched():
+    """134: monotonic time stands still while the machine sleeps."""
+    jumped, _ = plan(
+        row(status=1, asked_at=950.0), known_orders=(known(status=2),), touched={"order-1": 1.0}, quiet_since=940.0
+    )
+    assert (jumped.events, jumped.answered) == ([], [])
+
+
 def test_an_unknown_code_is_an_event_and_keeps_the_rank():
     written, _ = plan(snapshot(status=77), known_orders=(known(status=2),))
     assert written.events[0].event.type == "order.unknown"
@@ -138,3 +162,44 @@ def test_status_fields_are_carried_on_when_a_later_snapshot_lacks_them():
     written, _ = plan(snapshot(status=2, inStatus=3, created="2026-01-01"), snapshot(status=3))
     order = written.orders["order-1"]
     assert (order.fields, order.created) == ({"status": 3, "inStatus": 3}, "2026-01-01")
+
+
+def test_after_an_event_from_rest_later_frames_are_still_told_apart():
+    """The first frame after it may only repeat; from then on frames are compared with frames."""
+    from_rest = known(status=2, fields={"status": 2}, last_frame=None)
+    written, judged = plan(
+        snapshot(status=2, actionRequired=False, hashUrl="a"),
+        snapshot(status=2, actionRequired=True, hashUrl="a"),
+        snapshot(status=2, actionRequired=True, hashUrl="a", displayStatus="X"),
+        snapshot(status=2, actionRequired=True, hashUrl="a", displayStatus="X", transactionHash="0x1"),
+        known_orders=(from_rest,),
+    )
+    assert judged.duplicates == [Origin.WEBSOCKET]
+    assert [one.event.facts and one.event.facts.changed for one in written.events] == [
+        ("actionRequired",),
+        ("displayStatus",),
+        ("transactionHash",),
+    ]
+
+
+def test_what_a_repetition_shows_for_the_first_time_is_kept_without_an_event():
+    from_rest = known(status=2, fields={"status": 2}, last_frame=None)
+    repeated = snapshot(status=2, inStatus=3)
+    written, _ = plan(repeated, known_orders=(from_rest,))
+    assert written.events == []
+    kept = written.orders["order-1"]
+    assert (kept.fields, kept.last_frame, kept.frame_is_event) == ({"status": 2, "inStatus": 3}, repeated.body, False)
+    again, _ = plan(repeated, known_orders=(kept,))
+    assert again.orders == {}
+    by_rest, _ = plan(row(status=2, displayStatus="Y", asked_at=900.0), known_orders=(kept,))
+    assert by_rest.orders["order-1"].fields == {"status": 2, "inStatus": 3, "displayStatus": "Y"}
+    assert by_rest.orders["order-1"].last_frame == repeated.body
+    loud, _ = plan(row(status=2, displayStatus="Y", asked_at=10.0), known_orders=(kept,))
+    assert loud.orders == {}
+
+
+def test_in_a_batch_the_last_word_on_a_question_counts():
+    asked, _ = plan(snapshot(status=4), snapshot(status=6), known_orders=(known(status=2),))
+    assert ([one.houdini_id for one in asked.questions], asked.answered) == (["order-1"], [])
+    answered, _ = plan(snapshot(status=1), snapshot(status=3), known_orders=(known(status=2),))
+    assert (answered.questions, answered.answered) == ([], ["order-1"])

@@ -123,3 +123,11 @@ def test_snapshot_carries_where_and_when() -> None:
 def test_printable_limits_and_replaces() -> None:
     """130."""
     assert printable("a\nb\x1b" + "c" * 500) == "a\ufffdb\ufffd" + "c" * 196
+
+
+def test_a_lone_surrogate_inside_an_order_costs_nothing() -> None:
+    """A server that cut an emoji in half writes it; msgspec refuses it anywhere inside."""
+    order = rb'{"houdiniId":"o1","status":1,"metadata":"x\ud83d" }'
+    message = parse_message(rb'{"type":"order_update","data":' + order + b"}")
+    assert message == OrderUpdate(order)
+    assert parse_order(order).fields["metadata"] == rb'"x\ud83d"'

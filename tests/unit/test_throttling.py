@@ -75,3 +75,13 @@ def test_what_counts_as_throttled() -> None:
     assert not is_throttled(503, {}, b"")
     assert not is_throttled(500, {}, b'{"code":500}')
     assert not is_throttled(200, {}, b"{" * 70_000)
+
+
+@pytest.mark.parametrize("our_clock_off_s", [-36_000, 36_000])
+def test_our_own_clock_does_not_decide_for_hours(our_clock_off_s: int) -> None:
+    """132: a date without a `Date` beside it is measured by a clock that may be wrong."""
+    now_ms = NOW_MS + our_clock_off_s * 1000
+    wait = throttle_seconds(CIMultiDict({"Retry-After": LATER}), b"", now_ms)
+    assert wait <= 900
+    assert throttle_seconds(CIMultiDict({"Retry-After": LATER, "Date": DATE}), b"", now_ms) == 30
+    assert throttle_seconds(CIMultiDict({"Retry-After": "7200"}), b"", now_ms) == 7200

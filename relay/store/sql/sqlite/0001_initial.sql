@@ -31,10 +31,15 @@ CREATE TABLE orders(
   sequence      INTEGER NOT NULL,
   status_counts TEXT NOT NULL,               -- JSON object: status code -> events
   last_event_id INTEGER REFERENCES events(id),
+  frame         BLOB,                        -- the last frame, where it is not the body of the last event
   learned_ms    INTEGER NOT NULL,
-  believed_ms   INTEGER NOT NULL
+  believed_ms   INTEGER NOT NULL,
+  terminal_ms   INTEGER,                     -- since when the status has been a terminal one
+  hidden_times  INTEGER NOT NULL DEFAULT 0,  -- definitive 404 answers in a row
+  hidden_ms     INTEGER,                     -- when the last of them was counted
+  aged_out_ms   INTEGER                      -- past the upstream's window: not asked for any more
 ) STRICT;
-CREATE INDEX orders_open ON orders(id) WHERE terminal = 0;
+CREATE INDEX orders_open ON orders(id) WHERE terminal = 0 AND aged_out_ms IS NULL;
 
 CREATE TABLE events(
   id              INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -59,7 +64,7 @@ CREATE TABLE deliveries(
   event_id         INTEGER NOT NULL REFERENCES events(id),
   state            INTEGER NOT NULL,
   reason           TEXT,
-  replay           INTEGER NOT NULL DEFAULT 0,
+  replay           INTEGER NOT NULL DEFAULT 0, -- 0: made by the event; n: the nth time a person asked
   due_ms           INTEGER NOT NULL,
   attempts_made    INTEGER NOT NULL DEFAULT 0,
   created_ms       INTEGER NOT NULL,
@@ -68,7 +73,7 @@ CREATE TABLE deliveries(
   last_outcome     TEXT,
   last_status_code INTEGER
 ) STRICT;
-CREATE UNIQUE INDEX deliveries_once ON deliveries(event_id, target_id) WHERE replay = 0;
+CREATE UNIQUE INDEX deliveries_once ON deliveries(event_id, target_id, replay);
 CREATE INDEX deliveries_due  ON deliveries(target_id, due_ms, id) WHERE state = 0;
 CREATE INDEX deliveries_lane ON deliveries(target_id, lane, id) WHERE state < 2;
 CREATE INDEX deliveries_open ON deliveries(target_id, id) WHERE state < 2;
@@ -99,3 +104,15 @@ CREATE TABLE questions(
   asked      INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX questions_due ON questions(ask_at_ms);
+
+-- Times without a live, acknowledged subscription; closed by the sweep that followed.
+CREATE TABLE gaps(
+  id        INTEGER PRIMARY KEY AUTOINCREMENT,
+  from_ms   INTEGER NOT NULL,
+  to_ms     INTEGER,                         -- NULL: open
+  cause     TEXT NOT NULL,
+  swept_ms  INTEGER,
+  closed_by TEXT
+) STRICT;
+CREATE UNIQUE INDEX gaps_open ON gaps(to_ms IS NULL) WHERE to_ms IS NULL;
+CREATE INDEX gaps_unswept ON gaps(id) WHERE swept_ms IS NULL;

@@ -1,0 +1,153 @@
+"""Asking the running relay: what the command line uses, with a sentence for everything that can go wrong."""
+
+import asyncio
+import json
+import os
+from types import TracebackType
+from typing import Any, Final, Self
+
+import aiohttp
+from yarl import URL
+
+from relay.admin.answers import SERVER_NAME
+from relay.config import AdminSettings
+from relay.errors import RelayError, SecretUnreadable
+
+ANSWER_CAP: Final = 64 * 2**20
+"""Bytes of an answer beyond which it is given up."""
+PATIENCE: Final = 35.0
+"""Seconds for an ordinary question, a little more than the server gives itself."""
+_ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - names what to replace, binds nothing
+
+
+class DaemonUnavailable(RelayError):
+    """The running relay cannot be asked: it is off, does not run, or does not let us in."""
+
+
+class Refused(RelayError):
+    """The relay answered with an error.
+
+    Attributes:
+        status: the HTTP status.
+        code: the error's code, as in `not_found`.
+    """
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class AdminClient:
+    """Questions to one relay; use it with `async with`.
+
+    Making one reads the token, which may lie in a file, so it is made outside the event loop.
+
+    Raises:
+        DaemonUnavailable: the configuration names no address to ask, or its token cannot be read.
+    """
+
+    def __init__(self, settings: AdminSettings) -> None:
+        self._address = _address(settings)
+        try:
+            self._token = None if settings.token is None else settings.token.reveal()
+        except SecretUnreadable as error:
+            raise DaemonUnavailable(f"admin.token cannot be read: {error}") from None
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def address(self) -> str:
+        """The host and port that are asked."""
+        return str(self._address.origin()).removeprefix("http://")
+
+    async def __aenter__(self) -> Self:
+        headers = {"accept": "application/json"}
+        if self._token is not None:
+            headers["authorization"] = f"Bearer {self._token}"
+        self._session = aiohttp.ClientSession(
+            headers=headers, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def get(self, path: str) -> Any:
+        """`GET path`, as in `/api/v1/status`; returns the decoded answer.
+
+        Raises:
+            DaemonUnavailable: nobody answers in time, somebody else does, or the token is not accepted.
+            Refused: the relay answered with an error.
+        """
+        return await self._ask("GET", path, None, PATIENCE)
+
+    async def post(self, path: str, body: Any, *, patience: float = PATIENCE) -> Any:
+        """`POST path` with a JSON body, waiting `patience` seconds; returns the decoded answer.
+
+        Raises:
+            DaemonUnavailable: nobody answers in time, somebody else does, or the token is not accepted.
+            Refused: the relay answered with an error.
+        """
+        return await self._ask("POST", path, body, patience)
+
+    async def _ask(self, method: str, path: str, body: Any, patience: float) -> Any:
+        if self._session is None:
+            raise RuntimeError("use the client with `async with`")
+        data = None if body is None else json.dumps(body).encode()
+        headers = {} if body is None else {"content-type": "application/json"}
+        limit = aiohttp.ClientTimeout(total=patience)
+        url = self._address.join(URL(path, encoded=True))
+        try:
+            async with (
+                asyncio.timeout(patience),
+                self._session.request(
+                    method, url, data=data, headers=headers, allow_redirects=False, timeout=limit
+                ) as answer,
+            ):
+                return self._understand(answer, await _read(answer))
+        except TimeoutError:
+            raise DaemonUnavailable(f"{self.address} gave no answer within {patience:.0f} s") from None
+        except aiohttp.ClientConnectorError as error:
+            reason = os.strerror(error.os_error.errno) if error.os_error.errno else "no connection"
+            raise DaemonUnavailable(
+                f"nobody answers at {self.address} ({reason}): is `houdini-relay run` running, with this configuration?"
+            ) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise DaemonUnavailable(f"{self.address} broke off the answer ({type(error).__name__})") from None
+
+    def _understand(self, answer: aiohttp.ClientResponse, text: bytes) -> Any:
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError):
+            document = None
+        if answer.headers.get("server") != SERVER_NAME or not isinstance(document, dict):
+            raise DaemonUnavailable(f"what answers at {self.address} is not houdini-relay; see admin.listen")
+        if answer.status < 400:
+            return document
+        error = document.get("error")
+        code, message = (error.get("code"), error.get("message")) if isinstance(error, dict) else (None, None)
+        if answer.status == 401:
+            advice = "the token of this configuration" if self._token is not None else "a request without a token"
+            raise DaemonUnavailable(f"the relay at {self.address} does not accept {advice}; see admin.token")
+        raise Refused(answer.status, str(code), str(message))
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    text = bytearray()
+    async for chunk in answer.content.iter_chunked(65_536):
+        text += chunk
+        if len(text) > ANSWER_CAP:
+            raise aiohttp.ClientPayloadError("the answer is too long")
+    return bytes(text)
+
+
+def _address(settings: AdminSettings) -> URL:
+    if settings.listen is None:
+        raise DaemonUnavailable("this asks the running relay, but admin.listen is null in its configuration")
+    host, port = settings.listen
+    if port == 0:
+        raise DaemonUnavailable("admin.listen has port 0, a different one each time; give it a fixed port")
+    return URL.build(scheme="http", host=_ANY_ADDRESS.get(host, host), port=port)

@@ -1,0 +1,89 @@
+"""What callers may send: JSON bodies as typed values, and moments as people write them."""
+
+import re
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import Final, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from relay.admin.answers import ApiError
+
+LONGEST_PATH: Final = 4096
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+class NoQuestion(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of a POST that has nothing to say."""
+
+
+class AuditQuestion(msgspec.Struct, forbid_unknown_fields=True):
+    """`POST /api/v1/audit`.
+
+    Attributes:
+        since: how far back, as in `24h`, or a moment in ISO 8601.
+        target: only what this target lacks; None for all.
+        repair: whether what is missing is to be delivered.
+    """
+
+    since: str = "24h"
+    target: str | None = None
+    repair: bool = False
+
+
+class BackupQuestion(msgspec.Struct, forbid_unknown_fields=True):
+    """`POST /api/v1/store/backup`: `path` is that of a new file, absolute."""
+
+    path: str
+
+    def checked(self) -> PurePosixPath:
+        """The path.
+
+        Raises:
+            ApiError: it is no absolute path.
+        """
+        path = PurePosixPath(self.path)
+        if not path.is_absolute() or len(self.path) > LONGEST_PATH or not self.path.isprintable():
+            raise ApiError(400, "bad_path", "`path` must be the absolute path of a new file")
+        return path
+
+
+Q = TypeVar("Q", bound=msgspec.Struct)
+
+
+async def read_question(request: web.Request, kind: type[Q]) -> Q:
+    """The body as one of the above; no body at all means all defaults.
+
+    Raises:
+        ApiError: it is no JSON, or not of this shape; says where.
+    """
+    body = await request.read()
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except msgspec.ValidationError as error:
+        # Its texts name fields and types, never values; unknown keys are quoted, so they are left out.
+        detail = re.sub(r"unknown field `.*`", "unknown field", str(error), flags=re.DOTALL)
+        raise ApiError(400, "bad_body", f"the body does not fit: {detail}") from None
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise ApiError(400, "bad_body", "the body is not JSON") from None
+
+
+def moment_ms(text: str, now_ms: int) -> int:
+    """`24h`, `90m`, `2d` ago or an ISO 8601 moment (UTC where it names no zone), as wall milliseconds.
+
+    Raises:
+        ValueError: it is neither, or lies in the future; the message says what to write.
+    """
+    ago = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
+    if ago is not None:
+        return now_ms - int(ago[1]) * _SECONDS[ago[2]] * 1000
+    try:
+        moment = datetime.fromisoformat(text)
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        found = int(aware.timestamp() * 1000)
+    except (ValueError, OverflowError):
+        raise ValueError("write how long ago, as in 24h, or a moment, as in 2026-11-22T07:00:00Z") from None
+    if found > now_ms:
+        raise ValueError("this moment lies in the future")
+    return max(0, found)

@@ -1,0 +1,230 @@
+"""Is everything where it should be, and if not, why and what to do: pure judgements for people.
+
+`/readyz` asks whether changes can reach targets; this asks whether they did.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from relay.admin.answers import Shown
+from relay.admin.health import is_stalled
+from relay.board import Board, TargetBoard, UpstreamState
+from relay.model import iso_utc
+from relay.store.base import Backlog, Gap
+
+LAGGING: Final = 900.0
+"""Seconds that a delivery may wait before its target counts as lagging."""
+WINDOW: Final = 47 * 3600.0
+"""Seconds of a gap that the 48 h which REST shows surely cover, with an hour to spare (as in `relay.upstream.gaps`)."""
+GAPS_SHOWN: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class TargetFacts:
+    """A target as configured: its name, its redacted URL, how many attempts it may have at a time."""
+
+    name: str
+    url: str
+    concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that the judgement rests on.
+
+    Attributes:
+        backlog: what every target still has to get.
+        dead: target -> deliveries that ended dead since the process began.
+        sweeps: result -> sweeps that ended so since the process began.
+        gaps: the last gaps, newest first.
+        size_bytes: how much room the store takes.
+        now: monotonic seconds.
+        now_ms: wall time.
+    """
+
+    version: str
+    board: Board
+    targets: Sequence[TargetFacts]
+    backlog: Mapping[str, Backlog]
+    dead: Mapping[str, int]
+    sweeps: Mapping[str, int]
+    gaps: Sequence[Gap]
+    size_bytes: int
+    now: float
+    now_ms: int
+
+
+@dataclass(slots=True)
+class Findings:
+    """What is wrong and what is worth knowing, each with its subject and what to do about it."""
+
+    problems: list[dict[str, str]] = field(default_factory=list)
+    notes: list[dict[str, str]] = field(default_factory=list)
+
+    def problem(self, subject: str, message: str, advice: str) -> None:
+        """Something is wrong now."""
+        self.problems.append({"subject": subject, "message": message, "advice": advice})
+
+    def note(self, subject: str, message: str, advice: str) -> None:
+        """Something is worth knowing though all is well now."""
+        self.notes.append({"subject": subject, "message": message, "advice": advice})
+
+
+def status_document(facts: Facts) -> dict[str, Any]:
+    """The answer of `GET /api/v1/status`."""
+    found = Findings()
+    _judge_process(facts, found)
+    _judge_upstream(facts, found)
+    for target in facts.targets:
+        _judge_target(target, facts, found)
+    _judge_gaps(facts, found)
+    return {
+        "fine": not found.problems,
+        "problems": found.problems,
+        "notes": found.notes,
+        "version": facts.version,
+        "now": iso_utc(facts.now_ms),
+        "upstream": _upstream(facts.board, facts.sweeps),
+        "gaps": [_gap(gap, facts.now_ms) for gap in facts.gaps],
+        "targets": [_target(target, facts) for target in facts.targets],
+        "store": {"size_bytes": facts.size_bytes, "failure": facts.board.store_failure},
+    }
+
+
+def _judge_process(facts: Facts, found: Findings) -> None:
+    board = facts.board
+    if board.stopping:
+        found.problem("relay", "it is stopping", "start it again when it has ended")
+    if board.store_failure is not None:
+        found.problem("store", board.store_failure, "the process ends and must be started again; see its log")
+    if board.gate.reason is not None:
+        found.problem("store", f"nothing is accepted: {board.gate.reason}", "see docs/operations.md, The store")
+
+
+def _judge_upstream(facts: Facts, found: Findings) -> None:
+    upstream = facts.board.upstream
+    cause = f": {upstream.last_error}" if upstream.last_error else ""
+    if upstream.state is UpstreamState.AUTH_FAILED:
+        advice = "correct upstream.partner_id and upstream.secret; it tries again every auth_retry"
+        found.problem("upstream", f"the credentials are refused{cause}", advice)
+    elif not upstream.subscribed:
+        advice = "it retries with growing waits and catches up by itself; check the network if it stays"
+        found.problem("upstream", f"no subscription{cause}", advice)
+    elif not upstream.first_sweep_done:
+        advice = "wait; a low requests_per_minute makes this take a while"
+        trouble = f" (last trouble{cause})" if cause else ""
+        found.problem("upstream", f"subscribed, but still catching up{trouble}", advice)
+    if upstream.questions_open:
+        message = f"{counted(upstream.questions_open, 'frame')} not believed until REST has been asked"
+        found.note("upstream", message, "nothing to do; REST is asked one settling time later")
+    if upstream.unconfirmed:
+        message = f"{counted(upstream.unconfirmed, 'frame')} went backward and REST could not confirm it"
+        found.note("upstream", message, "the log names the orders; ask the upstream about them")
+
+
+def _judge_target(target: TargetFacts, facts: Facts, found: Findings) -> None:
+    subject = f"target {target.name}"
+    board = facts.board.targets.get(target.name, TargetBoard())
+    waiting = facts.backlog.get(target.name, Backlog(0, None, None, stopped=False))
+    age = _age(waiting, facts.now_ms)
+    queue = f"{waiting.pending} waiting"
+    if waiting.stopped:
+        advice = f"houdini-relay targets resume {target.name}, once its receiver is right again (it said 410 Gone)"
+        found.problem(subject, f"parked, {queue}", advice)
+    elif is_stalled(board, waiting, target.concurrency, facts.now, facts.now_ms):
+        found.problem(subject, f"nothing is sent although it could be, {queue}", "restart, and report this defect")
+    elif board.last_error is not None and waiting.pending:
+        advice = "see that its URL answers 2xx; retries go on by themselves"
+        found.problem(subject, f"the last attempt failed: {board.last_error}; {queue}", advice)
+    elif age is not None and age > LAGGING:
+        advice = "it is too slow for what comes; raise its concurrency or make it answer faster"
+        found.problem(subject, f"lagging, {queue}, the oldest for {age / 60:.0f} min", advice)
+    if dead := facts.dead.get(target.name, 0):
+        message = f"{counted(dead, 'delivery', 'deliveries')} ended dead since the relay started"
+        found.note(subject, message, "`houdini-relay audit` names them, with --repair it sends them again")
+
+
+def _judge_gaps(facts: Facts, found: Findings) -> None:
+    for gap in facts.gaps:
+        if _seconds(gap, facts.now_ms) > WINDOW:
+            message = f"the gap since {iso_utc(gap.from_ms)} was longer than what REST remembers (48 h)"
+            found.note("gaps", message, "what happened inside it cannot be known; compare with your own records")
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """`1 frame`, `2 frames`."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def why_not_in_sync(board: Board) -> str | None:
+    """What is still to happen before all is known to be in line with REST; None when it is."""
+    upstream = board.upstream
+    if upstream.in_sync:
+        return None
+    if not upstream.subscribed:
+        return "no subscription"
+    if not upstream.first_sweep_done:
+        cause = f": {upstream.sweep_problem}" if upstream.sweep_problem else ""
+        return f"the first sweep of this connection is not done{cause}"
+    return "the trailing sweep, one settling time after the first, is not done"
+
+
+def _upstream(board: Board, sweeps: Mapping[str, int]) -> dict[str, Any]:
+    upstream = board.upstream
+    return {
+        "state": upstream.state.value,
+        "first_sweep_done": upstream.first_sweep_done,
+        "in_sync": upstream.in_sync,
+        "why_not_in_sync": why_not_in_sync(board),
+        "epoch": upstream.epoch,
+        "since": iso_utc(upstream.since_ms) if upstream.since_ms else None,
+        "last_message_at": _moment(upstream.last_message_ms),
+        "last_error": upstream.last_error,
+        "questions_open": upstream.questions_open,
+        "unconfirmed": upstream.unconfirmed,
+        "sweeps": dict(sweeps),
+        "gate": board.gate.reason,
+    }
+
+
+def _gap(gap: Gap, now_ms: int) -> dict[str, Any]:
+    return {
+        "from": iso_utc(gap.from_ms),
+        "to": _moment(gap.to_ms),
+        "seconds": _seconds(gap, now_ms),
+        "cause": gap.cause,
+        "open": gap.to_ms is None,
+        "exceeds_window": _seconds(gap, now_ms) > WINDOW,
+        "swept_at": _moment(gap.swept_ms),
+        "closed_by": gap.closed_by,
+    }
+
+
+def _target(target: TargetFacts, facts: Facts) -> dict[str, Any]:
+    board = facts.board.targets.get(target.name, TargetBoard())
+    waiting = facts.backlog.get(target.name, Backlog(0, None, None, stopped=False))
+    return {
+        "name": target.name,
+        "url": Shown(target.url),
+        # Nothing pauses a target in this version: what stops one is its own 410.
+        "state": "parked" if waiting.stopped else "active",
+        "pending": waiting.pending,
+        "oldest_age_s": _age(waiting, facts.now_ms),
+        "in_flight": board.in_flight,
+        "dead_since_start": facts.dead.get(target.name, 0),
+        "last_success_at": _moment(board.last_success_ms),
+        "last_error": board.last_error,
+    }
+
+
+def _age(backlog: Backlog, now_ms: int) -> float | None:
+    return None if backlog.oldest_ms is None else max(0, now_ms - backlog.oldest_ms) / 1000
+
+
+def _seconds(gap: Gap, now_ms: int) -> float:
+    return max(0, (now_ms if gap.to_ms is None else gap.to_ms) - gap.from_ms) / 1000
+
+
+def _moment(wall_ms: int | None) -> str | None:
+    return None if wall_ms is None else iso_utc(wall_ms)

@@ -1,0 +1,117 @@
+"""kill -9 under load, round after round, and what has to be true afterwards; for the test and for `make crash`."""
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from random import Random
+from time import monotonic
+
+from stage import Stage
+
+from relay.simulator.verdict import Verdict
+
+ORDERS_AT_A_TIME = 40
+
+
+@dataclass
+class Record:
+    """What the rounds showed.
+
+    Attributes:
+        to_ready: seconds from each start to readiness, where the kill did not come first.
+        faults: everything that is wrong, a sentence each.
+        seconds: how long it all took.
+    """
+
+    kills: int = 0
+    to_ready: list[float] = field(default_factory=list)
+    verdict: Verdict = field(default_factory=Verdict)
+    faults: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+async def kill_rounds(stage: Stage, rounds: int, *, rate: float, longest: float, chance: Random) -> Record:
+    """Play orders all the while, kill the relay at random moments, let everything come to rest, judge.
+
+    Args:
+        stage: upstream and receiver are up, the relay is not.
+        rounds: how many kills.
+        rate: updates a second.
+        longest: seconds that a life of the relay lasts at most, its start included.
+        chance: picks the moments.
+    """
+    began, record, over = monotonic(), Record(), asyncio.Event()
+    stage.receiver.misbehaviour.delay = 0.05  # so that kills strike while answers are on the way
+    playing = asyncio.create_task(_play_until(stage, over, rate))
+    for _ in range(rounds):
+        await stage.relay.start()
+        await _live(stage, chance.uniform(0.05, longest), record)
+        await stage.relay.kill()
+        record.kills += 1
+    await stage.start_relay()
+    over.set()
+    await playing
+    with suppress(TimeoutError):  # what is missing then is named by the verdict
+        await stage.until_all_delivered(90.0, pause=2.0)
+    record.verdict = stage.verdict()
+    code = await stage.relay.stop()
+    record.faults = [*_faults_of(stage, record.verdict), *([] if code == 0 else [f"exit code {code}"])]
+    record.seconds = monotonic() - began
+    return record
+
+
+async def _play_until(stage: Stage, over: asyncio.Event, rate: float) -> None:
+    while not over.is_set():
+        await stage.player(ORDERS_AT_A_TIME, rate).run()
+
+
+async def _live(stage: Stage, seconds: float, record: Record) -> None:
+    began = monotonic()
+    readiness = asyncio.create_task(stage.relay.until_ready())
+    try:
+        await asyncio.wait([readiness], timeout=seconds)
+        if readiness.done():
+            readiness.result()
+            record.to_ready.append(monotonic() - began)
+            await asyncio.sleep(began + seconds - monotonic())
+    finally:
+        readiness.cancel()
+        await asyncio.gather(readiness, return_exceptions=True)
+
+
+def _faults_of(stage: Stage, verdict: Verdict) -> list[str]:
+    """Also what the verdict does not look at: ids, sequences of first arrivals, the file itself."""
+    faults = [] if verdict.ok else verdict.lines()
+    faults += [f"order {houdini_id}: its last change never arrived" for houdini_id in stage.missing_ends()]
+    faults += [*_unstable_ids(stage), *_steps_back(stage)]
+    file = stage.folder / "relay.db"
+    with closing(sqlite3.connect(file)) as connection:
+        answers = [row[0] for row in connection.execute("PRAGMA integrity_check")]
+    faults += [f"integrity_check: {answer}" for answer in answers if answer != "ok"]
+    command = [sys.executable, "-m", "relay", "store", "check", "-c", str(stage.config)]
+    checked = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return faults if checked.returncode == 0 else [*faults, f"store check: {checked.stdout}{checked.stderr}"]
+
+
+def _unstable_ids(stage: Stage) -> Iterator[str]:
+    bodies: dict[str, bytes] = {}
+    for arrival in stage.receiver.arrivals:
+        if bodies.setdefault(arrival.webhook_id, arrival.body) != arrival.body:
+            yield f"{arrival.webhook_id} carried two bodies"
+
+
+def _steps_back(stage: Stage) -> Iterator[str]:
+    """Repeats after a crash aside: a repeat re-sends what was the newest."""
+    furthest: dict[str | None, int] = {}
+    acknowledged: set[str] = set()
+    for arrival in stage.receiver.arrivals:
+        if not arrival.acknowledged or arrival.webhook_id in acknowledged or arrival.sequence is None:
+            continue
+        acknowledged.add(arrival.webhook_id)
+        if arrival.sequence <= furthest.get(arrival.houdini_id, 0):
+            yield f"order {arrival.houdini_id}: sequence {arrival.sequence} after {furthest[arrival.houdini_id]}"
+        furthest[arrival.houdini_id] = arrival.sequence

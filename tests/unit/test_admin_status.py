@@ -1,0 +1,148 @@
+"""What counts as fine, what is wrong, and what is only worth knowing."""
+
+from typing import Any
+
+from relay.admin.status import Facts, TargetFacts, status_document
+from relay.board import Board, TargetBoard, UpstreamState
+from relay.store.base import Backlog, Gap
+
+NOW_MS = 1_795_330_000_000
+HOUR = 3_600_000
+URL = "https://shop.example.com/hooks/[redacted]"
+
+
+def fine_board() -> Board:
+    board = Board()
+    upstream = board.upstream
+    upstream.state, upstream.epoch, upstream.since_ms = UpstreamState.SUBSCRIBED, 3, NOW_MS - 5000
+    upstream.first_sweep_done = upstream.in_sync = True
+    return board
+
+
+def judge(board: Board | None = None, backlog: Backlog | None = None, gaps: Any = (), dead: int = 0) -> dict[str, Any]:
+    facts = Facts(
+        version="1.2.3",
+        board=board or fine_board(),
+        targets=[TargetFacts("shop", URL, 2)],
+        backlog={"shop": backlog or Backlog(0, None, None, stopped=False)},
+        dead={"shop": dead},
+        sweeps={"ok": 2},
+        gaps=gaps,
+        size_bytes=4096,
+        now=1000.0,
+        now_ms=NOW_MS,
+    )
+    document = status_document(facts)
+    assert document["fine"] is not bool(document["problems"])
+    return document
+
+
+def messages(document: dict[str, Any], what: str = "problems") -> list[str]:
+    assert all(one["advice"] for one in document[what])
+    return [f"{one['subject']}: {one['message']}" for one in document[what]]
+
+
+def waiting(seconds: float, pending: int = 3, *, stopped: bool = False) -> Backlog:
+    since = NOW_MS - round(seconds * 1000)
+    return Backlog(pending, since, None, stopped)
+
+
+def test_fine():
+    document = judge()
+    assert document["fine"] is True
+    assert document["upstream"]["in_sync"] is True
+    assert document["upstream"]["since"] == "2026-11-22T06:46:35.000Z"
+    assert document["upstream"]["sweeps"] == {"ok": 2}
+    assert document["notes"] == document["gaps"] == []
+    assert document["targets"] == [
+        {
+            "name": "shop",
+            "url": URL,
+            "state": "active",
+            "pending": 0,
+            "oldest_age_s": None,
+            "in_flight": 0,
+            "dead_since_start": 0,
+            "last_success_at": None,
+            "last_error": None,
+        }
+    ]
+
+
+def test_settling_after_a_reconnect_is_fine_and_said():
+    board = fine_board()
+    board.upstream.in_sync = False
+    document = judge(board)
+    assert document["fine"] is True
+    assert "trailing sweep" in document["upstream"]["why_not_in_sync"]
+
+
+def test_the_upstream():
+    board = fine_board()
+    board.upstream.first_sweep_done = board.upstream.in_sync = False
+    assert messages(judge(board)) == ["upstream: subscribed, but still catching up"]
+    board.upstream.state, board.upstream.last_error = UpstreamState.WAITING, "connection reset"
+    document = judge(board)
+    assert messages(document) == ["upstream: no subscription: connection reset"]
+    assert document["upstream"]["why_not_in_sync"] == "no subscription"
+    board.upstream.state = UpstreamState.AUTH_FAILED
+    document = judge(board)
+    assert messages(document) == ["upstream: the credentials are refused: connection reset"]
+    assert "upstream.secret" in document["problems"][0]["advice"]
+
+
+def test_the_process_and_its_store():
+    board = fine_board()
+    board.stopping, board.store_failure = True, "disk full"
+    board.gate.reason = "only 1 MB is free"
+    assert messages(judge(board)) == [
+        "relay: it is stopping",
+        "store: disk full",
+        "store: nothing is accepted: only 1 MB is free",
+    ]
+
+
+def test_a_target_that_fails_with_something_waiting():
+    board = fine_board()
+    board.targets["shop"] = TargetBoard(last_error="status 500")
+    assert messages(judge(board, waiting(5))) == ["target shop: the last attempt failed: status 500; 3 waiting"]
+    assert messages(judge(board)) == []
+
+
+def test_a_target_that_is_parked_slow_or_stalled():
+    assert messages(judge(backlog=waiting(5, stopped=True))) == ["target shop: parked, 3 waiting"]
+    assert judge(backlog=waiting(5, stopped=True))["targets"][0]["state"] == "parked"
+    assert messages(judge(backlog=waiting(900))) == []
+    assert messages(judge(backlog=waiting(960))) == ["target shop: lagging, 3 waiting, the oldest for 16 min"]
+    stalled = Backlog(1, NOW_MS - 61_000, NOW_MS - 61_000, stopped=False)
+    assert messages(judge(backlog=stalled)) == ["target shop: nothing is sent although it could be, 1 waiting"]
+
+
+def test_what_is_worth_knowing_does_not_make_it_wrong():
+    board = fine_board()
+    board.upstream.questions_open, board.upstream.unconfirmed = 2, 1
+    document = judge(board, dead=4)
+    assert document["fine"] is True
+    assert messages(document, "notes") == [
+        "upstream: 2 frames not believed until REST has been asked",
+        "upstream: 1 frame went backward and REST could not confirm it",
+        "target shop: 4 deliveries ended dead since the relay started",
+    ]
+
+
+def test_gaps_open_past_and_longer_than_the_window():
+    gaps = [
+        Gap(3, NOW_MS - 34_000, None, "connection reset", None, None),
+        Gap(2, NOW_MS - 60 * HOUR, NOW_MS - 11 * HOUR, "refused", NOW_MS - 10 * HOUR, "the first sweep"),
+        Gap(1, NOW_MS - 61 * HOUR, NOW_MS - 60 * HOUR, "stopped", None, None),
+    ]
+    document = judge(gaps=gaps)
+    assert [(gap["open"], gap["seconds"], gap["exceeds_window"]) for gap in document["gaps"]] == [
+        (True, 34.0, False),
+        (False, 49 * 3600.0, True),
+        (False, 3600.0, False),
+    ]
+    assert document["gaps"][1]["swept_at"] == "2026-11-21T20:46:40.000Z"
+    assert len(messages(document, "notes")) == 1
+    assert "longer than what REST remembers" in messages(document, "notes")[0]
+    assert document["fine"] is True
