@@ -72,6 +72,7 @@ class Metrics:
             "delivery_latency_seconds", "From the frame being read to the receiver's 2xx.", _LATENCY, "target"
         )
         self.queue_depth = self._gauge("queue_depth", "Deliveries not ended, by status.", "target", "status")
+        self.target_paused = self._gauge("target_paused", "1 while parked by a 410 or paused by a person.", "target")
         self.queue_oldest_age = self._gauge(
             "queue_oldest_age_seconds", "Age of the oldest delivery not ended.", "target"
         )

@@ -71,6 +71,7 @@ class Probes:
             metrics.queue_depth.labels(name, "pending").set(max(0, waiting.pending - in_flight))
             age_ms = 0 if waiting.oldest_ms is None else max(0, now_ms - waiting.oldest_ms)
             metrics.queue_oldest_age.labels(name).set(age_ms / 1000)
+            metrics.target_paused.labels(name).set(1 if waiting.stopped else 0)
         metrics.store_size.set(await context.store.size_bytes())
 
     async def _backlog(self) -> Mapping[str, Backlog]:

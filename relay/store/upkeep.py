@@ -49,7 +49,8 @@ def copy_to(connection: sqlite3.Connection, path: Path, between: Callable[[], No
             copy.execute("PRAGMA journal_mode=OFF")
             copy.execute("PRAGMA synchronous=OFF")
             connection.backup(copy, pages=PAGES_A_STEP, progress=lambda *_: between(), sleep=0.01)
-    except ZeroDivisionError:
+    except BaseException:
+        path.unlink(missing_ok=True)
         raise
 
 

@@ -268,7 +268,7 @@ class Writer:
             self._closing = True
             stranded, asides = list(self._requests), list(self._asides)
             self._requests.clear()
-            self._asides.clear()
+            pass
         for request in stranded:
             request.error = StoreBroken(reason)
         self._tell(self._resolve, stranded)

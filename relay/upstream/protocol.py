@@ -3,6 +3,7 @@
 Pure. An order's JSON is never re-written: what is forwarded later is the text that came, byte for byte.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -126,6 +127,15 @@ def parse_order(body: bytes) -> ParsedOrder:
     except NotSplit as error:
         raise BadOrder(f"not an order object: {error}") from None
     return ParsedOrder(_houdini_id(fields), _status(fields), fields, _created(fields))
+
+
+def stand_in(body: bytes) -> tuple[str, str | None]:
+    """What takes the place of an unreadable order in a list: an id that no order can have, and its `created`."""
+    name = "\0" + hashlib.sha256(body).hexdigest()
+    try:
+        return name, _created(members(body))
+    except NotSplit:
+        return name, None
 
 
 def snapshot(

@@ -18,7 +18,7 @@ from relay.config.settings import UpstreamSettings
 from relay.errors import BadCredentials, NotVisible, Throttled, UpstreamError
 from relay.model import Origin, Snapshot
 from relay.upstream.orders_api import OneOrder, Page
-from relay.upstream.protocol import BadOrder, ParsedOrder, parse_order, snapshot
+from relay.upstream.protocol import BadOrder, ParsedOrder, parse_order, snapshot, stand_in
 from relay.upstream.walk import Row, Walk, created_ms
 
 LONGEST_PAUSE: Final = 60.0
@@ -125,15 +125,20 @@ class Sweeper:
         while not walk.done:
             page = await self._insist(lambda: self._api.list_page(**walk.query()))
             await on_page(page)
-            parsed = [(order, body) for body in page.rows if (order := _readable(body)) is not None]
-            unreadable += len(page.rows) - len(parsed)
+            parsed = [_readable(body) for body in page.rows]
+            unreadable += parsed.count(None)
             by_number = walk.by_number
-            fresh = walk.feed([Row(order.houdini_id, order.created) for order, _ in parsed], page.total)
+            fresh = walk.feed([_row(order, body) for order, body in zip(parsed, page.rows, strict=True)], page.total)
             if walk.by_number and not by_number:
                 log.warning("sweep_by_page_number", reason="the upstream does not sort by created")
             now_ms = self._clock.wall_ms()
-            rows = [marking.snapshot(*parsed[position], page.asked_at, now_ms) for position in fresh]
-            await self._intake.put(rows)
+            await self._intake.put(
+                [
+                    marking.snapshot(order, page.rows[position], page.asked_at, now_ms)
+                    for position in fresh
+                    if (order := parsed[position]) is not None
+                ]
+            )
         await self._intake.join()
         if unreadable:
             log.error("unreadable_orders", count=unreadable)
@@ -208,6 +213,11 @@ class Sweeper:
                 return self._settings.auth_retry
             case _:
                 return float(min(2.0 ** min(state.attempt_number - 1, 10), LONGEST_PAUSE))
+
+
+def _row(order: ParsedOrder | None, body: bytes) -> Row:
+    """An unreadable order keeps its place, or the walk would think that rows were hidden from it."""
+    return Row(*stand_in(body)) if order is None else Row(order.houdini_id, order.created)
 
 
 def _readable(body: bytes) -> ParsedOrder | None:

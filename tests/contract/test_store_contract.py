@@ -181,7 +181,9 @@ async def test_the_same_change_cannot_be_logged_twice(bench: Bench):
 
 async def test_questions_are_one_an_order_and_survive_a_restart(bench: Bench):
     def plan(_known: object) -> IngestPlan:
-        return IngestPlan(now_ms=0, questions=[question("o1", 1), question("o2", ask_at_ms=1), question("o1", 3)])
+        return IngestPlan(
+            now_ms=0, questions=[question("o1", 1), question("o2", ask_at_ms=1), question("o1", 3, 99_000)]
+        )
 
     await bench.store.ingest([], plan)
     await bench.restart()

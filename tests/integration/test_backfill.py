@@ -295,3 +295,13 @@ async def test_an_incomplete_trailing_sweep_is_not_in_sync_and_not_repeated_at_f
     while not room.board.in_sync:
         await room.backfill.run_once()
     assert room.clock.mono() - began <= 960
+
+
+async def test_an_unreadable_order_costs_no_second_reading(upstream: ScriptedUpstream, make_room: Any) -> None:
+    """It keeps its place in the walk: nothing looks hidden, nothing is read again by page number."""
+    upstream.orders = [order(number) for number in range(1, 8)]
+    del upstream.orders[3]["status"]
+    room = make_room(page_size=3)
+    await room.first_sweep()
+    assert sorted(room.intake.ids) == [f"order-{number}" for number in (1, 2, 3, 5, 6, 7)]
+    assert all("sortBy" in request for request in upstream.rest_requests)
