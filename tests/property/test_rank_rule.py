@@ -58,27 +58,30 @@ class Network:
 
     def deliver(self, at: int) -> None:
         if self.wire:
-            self.see(self.picture(*self.wire.pop(at % len(self.wire)), origin=Origin.WEBSOCKET))
+            shown = self.wire.pop(at % len(self.wire))
+            self.see(self.picture(*shown, sparse=self.rng.random() < 0.2, origin=Origin.WEBSOCKET))
 
-    def ask_rest(self, first_sweep: bool) -> None:
+    def ask_rest(self, first_sweep: bool, sparse: bool) -> None:
         """Any replica: nothing older than what was true one settling time ago, nothing in the future."""
         settled = max(
             index for index, entry in enumerate(self.history) if index == 0 or entry[0] <= self.now - SETTLING
         )
         index = self.rng.randint(settled, len(self.history) - 1)
         shown = self.history[index][1:]
-        self.see(self.picture(*shown, origin=Origin.BACKFILL, first_sweep=first_sweep))
+        self.see(self.picture(*shown, sparse=sparse, origin=Origin.BACKFILL, first_sweep=first_sweep))
 
-    def picture(self, status: int, detail: int, **kwargs: object) -> Snapshot:
-        return snapshot("o", status, displayStatus=f"{status}-{detail}", asked_at=self.now, **kwargs)  # type: ignore[arg-type] # passed through
+    def picture(self, status: int, detail: int, *, sparse: bool, **kwargs: object) -> Snapshot:
+        """Rows and pushes differ in the fields they have: a sparse one lacks what changes within a status."""
+        fields = {} if sparse else {"displayStatus": f"{status}-{detail}"}
+        return snapshot("o", status, asked_at=self.now, **fields, **kwargs)  # type: ignore[arg-type] # passed through
 
     def give_up_on_rest(self) -> None:
         """REST cannot see the order: its question is settled without it, as `Questions` does."""
         if self.question is not None:
             seen, self.question = self.question, None
             if seen.sideways:
-                status, text = seen.status, loads(seen.frame)["displayStatus"]
-                self.see(snapshot("o", status, displayStatus=text, asked_at=self.now), confirmed=True)
+                fields = {name: text for name, text in loads(seen.frame).items() if name == "displayStatus"}
+                self.see(snapshot("o", seen.status, asked_at=self.now, **fields), confirmed=True)
 
     def see(self, seen: Snapshot, hinted: bool = False, confirmed: bool = False) -> None:
         known = {"o": self.known} if self.known else {}
@@ -118,7 +121,7 @@ def play(network: Network, acts: list[tuple[str, int]]) -> None:
         elif act == "deliver_any":
             network.deliver(number)
         elif act in ("rest", "sweep"):
-            network.ask_rest(first_sweep=act == "sweep")
+            network.ask_rest(first_sweep=act == "sweep", sparse=number % 2 == 1)
         elif act == "give_up":
             network.give_up_on_rest()
         elif act == "drop":
@@ -137,7 +140,7 @@ def test_told_statuses_are_a_subsequence_of_the_truth_and_a_quiet_sweep_converge
     while network.wire:
         network.deliver(0)
     network.advance(3 * SETTLING)
-    network.ask_rest(first_sweep=False)
+    network.ask_rest(first_sweep=False, sparse=False)
     network.advance(PATIENCE)
     check_subsequence(network)
     assert network.known is not None
