@@ -268,7 +268,7 @@ class Writer:
             self._closing = True
             stranded, asides = list(self._requests), list(self._asides)
             self._requests.clear()
-            pass
+            self._asides.clear()
         for request in stranded:
             request.error = StoreBroken(reason)
         self._tell(self._resolve, stranded)

@@ -1,8 +1,7 @@
 """The store-level promise under random trouble: the real planner, ingest and SQLite store, on virtual time.
 
 Hypothesis plays upstream, wire, REST replicas, receivers, clocks and the kill -9; after each step every invariant of
-the store is looked up in the database itself, and at the end of each run things heal and must converge.
-CI runs the profile `ci`; `make soak` the profile `soak`.
+the store is looked up in the database itself; at the end things heal and must converge. `make soak` runs many more.
 """
 
 import os
@@ -18,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from store_model import GONE, LONGEST_WAIT_MS, NEXT, PARTNER, STEADY, TARGETS, Receivers, Relay, TrueOrder
+from store_queries import COUNTS, FAN_OUT, LANES, LOG, SEQUENCES, TWICE, UNFINISHED
 
 from relay.model import Delivery, Outcome
 from relay.upstream.diff import SETTLING, webhook_id
@@ -32,26 +32,6 @@ PUSH = st.sampled_from(("arrives", "arrives", "delayed", "lost"))
 settings.register_profile("relay-ci", max_examples=2_000, stateful_step_count=50)
 settings.register_profile("relay-soak", max_examples=int(os.environ.get("EXAMPLES", "20000")), stateful_step_count=80)
 
-LANES = """
-SELECT target_id, lane, group_concat(state || ':' || id, ' ') FROM deliveries WHERE state < 2
-GROUP BY target_id, lane HAVING sum(state = 0) != 1 OR min(id) != min(iif(state = 0, id, NULL))
-"""
-TWICE = "SELECT event_id, target_id, replay FROM deliveries GROUP BY 1, 2, 3 HAVING count(*) > 1"
-SEQUENCES = """
-SELECT lane, group_concat(sequence) FROM events GROUP BY lane
-HAVING min(sequence) != 1 OR max(sequence) != count(*) OR count(DISTINCT sequence) != count(*)
-"""
-COUNTS = """
-SELECT o.houdini_id, o.sequence, count(e.id) FROM orders o LEFT JOIN events e ON e.lane = o.houdini_id
-GROUP BY o.id HAVING o.sequence != count(e.id) OR coalesce(o.last_event_id, 0) != coalesce(max(e.id), 0)
-"""
-FAN_OUT = """
-SELECT e.type, group_concat(t.name, ',') FROM events e LEFT JOIN deliveries d ON d.event_id = e.id AND d.replay = 0
-LEFT JOIN targets t ON t.id = d.target_id GROUP BY e.id
-"""
-UNFINISHED = "SELECT target_id, lane, state, due_ms FROM deliveries WHERE state < 2"
-LOG = "SELECT lane, status, webhook_id FROM events ORDER BY id"
-
 
 class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
@@ -62,8 +42,6 @@ class StoreMachine(RuleBasedStateMachine):
         self.wire: list[bytes] = []
         self.answers: list[tuple[float, list[bytes], bool]] = []
         self.receivers = Receivers()
-
-    # --- the upstream ---
 
     @initialize(before=st.integers(0, 2))
     def baseline(self, before: int) -> None:
@@ -138,8 +116,6 @@ class StoreMachine(RuleBasedStateMachine):
         self.relay.rows([order.body() for order in self.orders], self.relay.clock.now)
         self.relay.ingest_all()
 
-    # --- the relay ---
-
     @precondition(lambda self: len(self.relay.intake))
     @rule()
     def ingest(self) -> None:
@@ -194,9 +170,9 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.relay.intake))
     @rule()
     def crash_within_ingest(self) -> None:
-        before = self._log()
+        before = self._rows(LOG)[0]
         if self.relay.crash_within_ingest():
-            assert self._log() == before
+            assert self._rows(LOG)[0] == before
 
     @precondition(lambda self: self.relay.used)
     @rule()
@@ -211,8 +187,6 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from((-3600, 3600, 30 * 86_400)))
     def step_clock(self, seconds: int) -> None:
         self.relay.step_wall(seconds)
-
-    # --- what always holds ---
 
     @invariant()
     def what_the_database_holds_is_in_order(self) -> None:
@@ -273,14 +247,12 @@ class StoreMachine(RuleBasedStateMachine):
                     self._acknowledge(delivery)
         self.what_the_database_holds_is_in_order()
         assert self._rows(UNFINISHED) == [[]]
-        for lane, status, webhook in self._log():
+        for lane, status, webhook in self._rows(LOG)[0]:
             assert (STEADY, webhook) in self.receivers.acknowledged, (lane, status)
 
     def _acknowledge(self, delivery: Delivery) -> None:
         self.receivers.take(delivery)
         self.relay.settle(delivery, self.relay.attempt(Outcome.OK, 200))
-
-    # --- helpers ---
 
     def _appear(self, status: int) -> TrueOrder:
         order = TrueOrder(f"order-{len(self.orders)}", [(self.relay.clock.now, status, 0)])
@@ -298,9 +270,6 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _flying(self, which: int) -> Delivery:
         return self.relay.in_flight[which % len(self.relay.in_flight)]
-
-    def _log(self) -> list[Row]:
-        return self._rows(LOG)[0]
 
     def _rows(self, *queries: str) -> list[list[Row]]:
         def work(connection: sqlite3.Connection) -> list[list[Row]]:
