@@ -34,7 +34,7 @@ test: $(STAMP)  ## everything that CI runs
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(BIN)/pytest -n 3 --dist loadfile
 
 fmt: $(STAMP)
 	$(BIN)/ruff check --fix .
