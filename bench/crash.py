@@ -29,6 +29,8 @@ def table(record: Record, rate: float, seed: int) -> str:
     rows: dict[str, object] = {
         "kills": record.kills,
         "updates that had to arrive": verdict.updates,
+        "events in the store at a kill": len(record.committed),
+        "of them still to be delivered then": len(record.waiting),
         "deliveries acknowledged": verdict.deliveries,
         "repeated under the same id": verdict.repeated,
         "lost": len(verdict.lost),

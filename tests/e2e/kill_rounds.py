@@ -1,12 +1,15 @@
 """kill -9 under load, round after round, and what has to be true afterwards; for the test and for `make crash`."""
 
 import asyncio
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from time import monotonic
 
@@ -15,6 +18,8 @@ from stage import Stage
 from relay.simulator.verdict import Verdict
 
 ORDERS_AT_A_TIME = 40
+FAILING_SHARE = 0.5
+"""Share of the relay's lives in which the receiver fails all along."""
 
 
 @dataclass
@@ -22,12 +27,16 @@ class Record:
     """What the rounds showed.
 
     Attributes:
+        committed: webhook ids of events that the store held at a kill, as its files lay there.
+        waiting: those of them that were still to be delivered then.
         to_ready: seconds from each start to readiness, where the kill did not come first.
         faults: everything that is wrong, a sentence each.
         seconds: how long it all took.
     """
 
     kills: int = 0
+    committed: set[str] = field(default_factory=set)
+    waiting: set[str] = field(default_factory=set)
     to_ready: list[float] = field(default_factory=list)
     verdict: Verdict = field(default_factory=Verdict)
     faults: list[str] = field(default_factory=list)
@@ -49,9 +58,13 @@ async def kill_rounds(stage: Stage, rounds: int, *, rate: float, longest: float,
     playing = asyncio.create_task(_play_until(stage, over, rate))
     for _ in range(rounds):
         await stage.relay.start()
+        if chance.random() < FAILING_SHARE:  # so that kills strike while the queue is not empty
+            stage.receiver.misbehaviour.fail_until = stage.clock.mono() + longest
         await _live(stage, chance.uniform(0.05, longest), record)
         await stage.relay.kill()
         record.kills += 1
+        _note_what_was_committed(stage, record)
+    stage.receiver.misbehaviour.fail_until = 0.0
     await stage.start_relay()
     over.set()
     await playing
@@ -59,7 +72,11 @@ async def kill_rounds(stage: Stage, rounds: int, *, rate: float, longest: float,
         await stage.until_all_delivered(90.0, pause=2.0)
     record.verdict = stage.verdict()
     code = await stage.relay.stop()
-    record.faults = [*_faults_of(stage, record.verdict), *([] if code == 0 else [f"exit code {code}"])]
+    record.faults = [
+        *_faults_of(stage, record.verdict),
+        *_undelivered(stage, record),
+        *([] if code == 0 else [f"exit code {code}"]),
+    ]
     record.seconds = monotonic() - began
     return record
 
@@ -81,6 +98,25 @@ async def _live(stage: Stage, seconds: float, record: Record) -> None:
     finally:
         readiness.cancel()
         await asyncio.gather(readiness, return_exceptions=True)
+
+
+def _note_what_was_committed(stage: Stage, record: Record) -> None:
+    """From a copy of the files, so that the relay finds them as the kill left them."""
+    with tempfile.TemporaryDirectory() as name:
+        for file in stage.folder.glob("relay.db*"):
+            if file.suffix in (".db", ".db-wal"):
+                shutil.copy(file, name)
+        with closing(sqlite3.connect(Path(name) / "relay.db")) as connection, suppress(sqlite3.OperationalError):
+            record.committed |= {row[0] for row in connection.execute("SELECT webhook_id FROM events")}
+            waiting = "SELECT webhook_id FROM events WHERE id IN (SELECT event_id FROM deliveries WHERE state < 2)"
+            record.waiting |= {row[0] for row in connection.execute(waiting)}
+
+
+def _undelivered(stage: Stage, record: Record) -> Iterator[str]:
+    """What was committed must arrive, whatever the upstream showed later."""
+    acknowledged = {arrival.webhook_id for arrival in stage.receiver.arrivals if arrival.acknowledged}
+    for webhook_id in sorted(record.committed - acknowledged):
+        yield f"{webhook_id} was committed and never acknowledged"
 
 
 def _faults_of(stage: Stage, verdict: Verdict) -> list[str]:

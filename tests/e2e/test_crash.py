@@ -21,3 +21,4 @@ async def test_ten_kills_at_random_moments_under_load(tmp_path: Path):
     assert record.kills == 10
     assert record.to_ready
     assert record.verdict.updates > 50
+    assert len(record.waiting) > 20
