@@ -1,5 +1,7 @@
 """The command line: one group, one file per kind of command, errors turned into sentences and exit codes."""
 
+import shutil
+import sys
 from typing import Any
 
 import click
@@ -30,8 +32,14 @@ class RelayGroup(click.Group):
         try:
             return super().invoke(ctx)
         except RelayError as error:
-            click.echo(str(error) if isinstance(error, ConfigError) else f"houdini-relay: {error}", err=True)
+            click.echo(str(error) if isinstance(error, ConfigError) else _sentence(error), err=True)
             ctx.exit(exit_code(error))
+
+
+def _sentence(error: RelayError) -> str:
+    """For people at a terminal no line breaks inside a word; for machines it stays one line."""
+    text = f"houdini-relay: {error}"
+    return click.wrap_text(text, shutil.get_terminal_size().columns) if sys.stderr.isatty() else text
 
 
 def exit_code(error: RelayError) -> int:

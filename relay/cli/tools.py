@@ -43,10 +43,10 @@ upstream:
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as one JSON document.")
 @click.pass_context
 def demo(ctx: click.Context, orders: int, rate: float, calm: bool, keep_running: bool, as_json: bool) -> None:
-    """Show it all on this machine: upstream, relay, receiver, and a verdict.
+    """Show everything on this machine, and end with a verdict.
 
-    Everything talks over real sockets on 127.0.0.1; the relay is a child
-    process of its own. On the way the upstream drops the connection, the
+    Upstream, relay and receiver talk over real sockets on 127.0.0.1; the relay
+    is a child process of its own. On the way the upstream drops the connection, the
     receiver fails for a while and the relay is killed with SIGKILL. Exit code 1
     if anything was lost, doubled, out of order, altered or wrongly signed.
     """
