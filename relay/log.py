@@ -15,6 +15,32 @@ _LONGEST_TEXT: Final = 2048
 _known_secrets: set[str] = set()
 
 
+class Sampler:
+    """Lets a line through a few times per window; what it held back is told with the next one."""
+
+    def __init__(self, limit: int, window: float) -> None:
+        self._limit = limit
+        self._window = window
+        self._since = 0.0
+        self._count = 0
+        self._suppressed = 0
+
+    def admit(self, now: float) -> int | None:
+        """How many were held back since the last one that was let through; None to hold this one back too.
+
+        Args:
+            now: monotonic seconds.
+        """
+        if now - self._since >= self._window:
+            self._since, self._count = now, 0
+        if self._count >= self._limit:
+            self._suppressed += 1
+            return None
+        self._count += 1
+        suppressed, self._suppressed = self._suppressed, 0
+        return suppressed
+
+
 def register_secrets(values: Iterable[str]) -> None:
     """Never let these values appear in a log line from now on."""
     _known_secrets.update(value for value in values if len(value) >= _SHORTEST_SECRET)

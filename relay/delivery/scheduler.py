@@ -19,11 +19,16 @@ from relay.delivery.sender import build_request
 from relay.delivery.settler import Context, Settler
 from relay.delivery.signer import Signer
 from relay.errors import RelayError
+from relay.log import Sampler
 from relay.model import Attempt, Delivery, DeliveryStatus, Outcome
 from relay.store.base import Settlement
 
 NAP: Final = 30.0
 """Seconds after which a sleeping loop looks again, whatever it was told."""
+FLAPPING: Final = 10.0
+"""Seconds between two lines about a target that fails and answers by turns."""
+DEATHS_A_MINUTE: Final = 5
+"""Lines about dead deliveries per target; the metric counts them all."""
 CLOCK_TICK: Final = 5.0
 """Seconds between looks at the clocks."""
 
@@ -43,6 +48,8 @@ class TargetLoop:
             tuple(target.retry.schedule), target.retry.jitter, target.retry.retry_after_max
         )
         self._attempts: dict[asyncio.Task[None], Delivery] = {}
+        self._said_failing, self._said_at = False, -FLAPPING
+        self._deaths = Sampler(DEATHS_A_MINUTE, 60.0)
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
 
@@ -130,7 +137,7 @@ class TargetLoop:
             return Attempt(now_ms, 0.0, Outcome.RETRY, error=f"request: {error}")
         except Exception as error:
             # Even a bug may not leave a delivery claimed for ever: it is a failed attempt, and loud.
-            _log.exception("request_not_built", target=self._target.name, event=delivery.event.webhook_id)
+            _log.exception("request_not_built", target=self._target.name, webhook_id=delivery.event.webhook_id)
             return Attempt(now_ms, 0.0, Outcome.RETRY, error=f"internal: {type(error).__name__}")
         return await self._context.sender.post(request)
 
@@ -158,15 +165,12 @@ class TargetLoop:
         if attempt.outcome is Outcome.OK:
             latency_ms = attempt.at_ms + attempt.duration_ms - delivery.event.at_ms
             metrics.delivery_latency.labels(name).observe(max(0.0, latency_ms / 1000))
-            if self._board.last_error is not None:
-                _log.info("target_answers_again", target=name)
             self._board.last_success_ms = attempt.at_ms
             self._board.last_error = None
+            self._say_state(delivery)
             return
-        error = attempt.error or f"status {attempt.status_code}"
-        if self._board.last_error is None:
-            _log.warning("target_failing", target=name, error=error, order=delivery.event.lane)
-        self._board.last_error = error
+        self._board.last_error = error = attempt.error or f"status {attempt.status_code}"
+        self._say_state(delivery)
         if settlement.park:
             _log.error(
                 "target_parked",
@@ -174,8 +178,30 @@ class TargetLoop:
                 advice=f"it answered 410 Gone; deliveries are kept until: houdini-relay targets resume {name}",
             )
         if settlement.status is DeliveryStatus.DEAD:
+            self._say_dead(delivery, error)
+
+    def _say_state(self, delivery: Delivery) -> None:
+        """One line a change, and of a target that flaps only what still holds a while later."""
+        now, failing = self._context.clock.mono(), self._board.last_error is not None
+        if failing == self._said_failing or now - self._said_at < FLAPPING:
+            return
+        self._said_failing, self._said_at = failing, now
+        if failing:
+            error = self._board.last_error
+            _log.warning("target_failing", target=self._target.name, error=error, order=delivery.event.lane)
+        else:
+            _log.info("target_answers_again", target=self._target.name)
+
+    def _say_dead(self, delivery: Delivery, error: str) -> None:
+        suppressed = self._deaths.admit(self._context.clock.mono())
+        if suppressed is not None:
             _log.error(
-                "delivery_dead", target=name, order=delivery.event.lane, event=delivery.event.webhook_id, error=error
+                "delivery_dead",
+                target=self._target.name,
+                order=delivery.event.lane,
+                webhook_id=delivery.event.webhook_id,
+                error=error,
+                suppressed=suppressed,
             )
 
 

@@ -323,3 +323,24 @@ async def test_a_parked_target_is_sent_to_again_once_a_person_resumes_it(path: P
         await room.until_empty("alpha")
         assert await room.scheduler.resume("alpha") is False
         assert sorted(sent for _, sent, _ in room.sender.sent) == ["evt_o1_1", "evt_o1_1", "evt_o2_1"]
+
+
+async def test_a_flapping_target_and_many_deaths_do_not_flood_the_log(path: Path, capsys: pytest.CaptureFixture[str]):
+    """Failure mode 131."""
+    once = SimpleNamespace(schedule=(0.001,), jitter=0.0, retry_after_max=1.0)
+    async with Room(path, target("alpha", retry=once)) as room:
+        turn = [0]
+
+        async def by_turns(request: PostRequest) -> Attempt:
+            turn[0] += 1
+            return answer(200 if request.headers["webhook-id"].startswith("evt_ok") else 500)
+
+        room.sender.answers["http://alpha.test/"] = by_turns
+        await room.add(*(event(f"{kind}{number}") for number in range(40) for kind in ("ok", "bad")))
+        await room.until_empty("alpha")
+        assert room.metric("deliveries_total", target="alpha", status="dead") == 40
+    captured = capsys.readouterr()
+    lines = (captured.out + captured.err).splitlines()
+    assert sum("target_failing" in line or "target_answers_again" in line for line in lines) <= 2
+    assert sum("delivery_dead" in line for line in lines) == 5
+    assert not [line for line in lines if "crashed" in line]

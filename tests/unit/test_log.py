@@ -63,3 +63,11 @@ def test_levels_filter(capsys: pytest.CaptureFixture[str]):
     structlog.get_logger().info("quiet")
     structlog.get_logger().warning("loud")
     assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["loud"]
+
+
+def test_a_sampler_tells_how_many_it_held_back():
+    """Failure mode 131."""
+    sampler = log.Sampler(limit=2, window=60.0)
+    assert [sampler.admit(now) for now in (100.0, 101.0, 102.0, 103.0, 159.9, 160.0, 161.0, 162.0)] == [
+        0, 0, None, None, None, 3, 0, None,
+    ]  # fmt: skip
