@@ -15,7 +15,7 @@ from relay.upstream import diff
 from relay.upstream.backfill import BASELINE_DONE
 from relay.upstream.ingest import Intake
 from relay.upstream.orders_api import OrdersApi
-from relay.upstream.protocol import BadOrder, parse_order, snapshot
+from relay.upstream.protocol import BadOrder, parse_order, snapshot, stand_in
 from relay.upstream.walk import Row, Walk, created_ms, iso_ms
 
 ATTEMPTS: Final = 5
@@ -93,16 +93,21 @@ class UpstreamAudit:
         return diff.webhook_id(self._settings.partner_id, known.houdini_id, known.status, nth)
 
     async def _pages(self, since_ms: int) -> AsyncIterator[Sequence[SeenOrder]]:
-        walk = Walk(self._settings.backfill.page_size)
+        walk, unreadable = Walk(self._settings.backfill.page_size), set[bytes]()
         while not walk.done:
             query = {"from": iso_ms(since_ms), **walk.query()}
             page = await self._insist(partial(self._api.list_page, **query))
-            orders = [seen for body in page.rows if (seen := _seen(body, page.asked_at)) is not None]
-            rows = [Row(one.houdini_id, None if one.created_ms is None else iso_ms(one.created_ms)) for one in orders]
-            fresh = walk.feed(rows, page.total)
-            yield [orders[position] for position in fresh if _made_since(orders[position], since_ms)]
+            orders = [_seen(body, page.asked_at) for body in page.rows]
+            unreadable |= {body for one, body in zip(orders, page.rows, strict=True) if one is None}
+            fresh = walk.feed([_row(one, body) for one, body in zip(orders, page.rows, strict=True)], page.total)
+            new = [one for position in fresh if (one := orders[position]) is not None]
+            yield [one for one in new if _made_since(one, since_ms)]
         if walk.problem is not None:
             raise UpstreamError(f"REST did not show everything, so nothing can be said: {walk.problem}")
+        if unreadable:
+            raise UpstreamError(
+                f"{len(unreadable)} of the orders that REST shows cannot be read, so nothing can be said"
+            )
 
     async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
         failures = 0
@@ -121,6 +126,13 @@ class UpstreamAudit:
                 if failures >= ATTEMPTS:
                     raise
                 await self._clock.sleep(2.0 ** (failures - 1))
+
+
+def _row(seen: SeenOrder | None, body: bytes) -> Row:
+    """An unreadable order keeps its place in the walk."""
+    if seen is None:
+        return Row(*stand_in(body))
+    return Row(seen.houdini_id, None if seen.created_ms is None else iso_ms(seen.created_ms))
 
 
 def _seen(body: bytes, asked_at: float) -> SeenOrder | None:

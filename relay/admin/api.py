@@ -1,7 +1,7 @@
 """`/api/v1`: what people and the command line ask."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,12 +13,13 @@ from relay.admin.answers import ApiError, json_answer
 from relay.admin.audit import Auditor
 from relay.admin.context import Context
 from relay.admin.questions import AuditQuestion, BackupQuestion, NoQuestion, moment_ms, read_question
-from relay.admin.status import GAPS_SHOWN, Facts, TargetFacts, status_document
+from relay.admin.status import GAPS_SHOWN, WINDOW, Facts, TargetFacts, status_document
 from relay.errors import StoreBroken, StoreError
+from relay.store.base import Gap
 
 AUDIT_PATH: Final = "/api/v1/audit"
 BACKUP_PATH: Final = "/api/v1/store/backup"
-LONG_DEADLINES: Final[Mapping[str, float]] = {AUDIT_PATH: 1800.0, BACKUP_PATH: 600.0}
+LONG_DEADLINES: Final[Mapping[str, float]] = {AUDIT_PATH: 1800.0, BACKUP_PATH: 3600.0}
 """Seconds for what has to wait for REST's request limit, or for the disk."""
 
 _log = structlog.get_logger()
@@ -63,12 +64,19 @@ class Api:
             backlog=await context.store.backlog(),
             dead=_count(context.metrics.deliveries, "target", status="dead"),
             sweeps=_count(context.metrics.sweeps, "result"),
-            gaps=await context.store.gaps(GAPS_SHOWN),
+            gaps=await self._gaps(),
             size_bytes=await context.store.size_bytes(),
             now=context.clock.mono(),
             now_ms=context.clock.wall_ms(),
         )
         return json_answer(status_document(facts))
+
+    async def _gaps(self) -> Sequence[Gap]:
+        """The last ones, and those beyond the window however long ago: these stay visible."""
+        recent = await self._context.store.gaps(GAPS_SHOWN)
+        long = await self._context.store.gaps(GAPS_SHOWN, int(WINDOW * 1000))
+        known = {gap.id for gap in recent}
+        return [*recent, *(gap for gap in long if gap.id not in known)]
 
     async def backfill(self, request: web.Request) -> web.Response:
         """Ask for a sweep now."""
@@ -84,6 +92,9 @@ class Api:
             since_ms = moment_ms(question.since, self._context.clock.wall_ms())
         except ValueError as error:
             raise ApiError(400, "bad_since", f"since: {error}") from None
+        reason = self._context.board.gate.reason
+        if question.repair and reason is not None:
+            raise ApiError(409, "not_accepting", f"nothing is accepted now, so nothing can be repaired: {reason}")
         _log.info("audit_began", since=question.since, target=question.target, repair=question.repair)
         report = await self._auditor.run(since_ms, question.target, repair=question.repair)
         _log.info(

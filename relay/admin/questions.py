@@ -77,7 +77,7 @@ def moment_ms(text: str, now_ms: int) -> int:
     """
     ago = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
     if ago is not None:
-        return now_ms - int(ago[1]) * _SECONDS[ago[2]] * 1000
+        return max(0, now_ms - int(ago[1]) * _SECONDS[ago[2]] * 1000)
     try:
         moment = datetime.fromisoformat(text)
         aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -59,6 +59,8 @@ async def _one_more(client: AdminClient) -> str:
     while True:
         await asyncio.sleep(_POLL)
         now = await _sweeps(client)
+        if any(now.get(result, 0) < count for result, count in before.items()):
+            before = {}  # the relay was started anew, and its counters with it
         for result in ("ok", "incomplete"):
             if now.get(result, 0) > before.get(result, 0):
                 return result

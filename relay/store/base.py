@@ -252,8 +252,8 @@ class Store(Protocol):
         """Record that a sweep has covered every ended gap; returns how many it closed."""
         ...
 
-    async def gaps(self, limit: int) -> Sequence[Gap]:
-        """Gaps, newest first."""
+    async def gaps(self, limit: int, at_least_ms: int = 0) -> Sequence[Gap]:
+        """Gaps of at least this length, open ones included, newest first."""
         ...
 
     async def due_questions(self, now_ms: int, limit: int) -> Sequence[Question]:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import sqlite3
-import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
@@ -21,7 +20,7 @@ from relay.store.rows import (
     question_to_row,
 )
 from relay.store.sqlite_ledger import SQL, Ledger, read_known_orders
-from relay.store.upkeep import copy_failed, copy_to, count_open, find_faults, prepare_copy, publish_copy
+from relay.store.upkeep import back_up, count_open, find_faults
 from relay.store.writer import Writer
 
 T = TypeVar("T")
@@ -44,6 +43,7 @@ class SqliteStore(Ledger):
         self._on_commit = on_commit
         self._lock: int | None = None
         self._writer: Writer | None = None
+        self._copying = asyncio.Lock()
         self._wake: Callable[[Collection[str]], None] = lambda _targets: None
         self._ids: dict[str, int] = {}
         self._names: dict[int, str] = {}
@@ -174,26 +174,8 @@ class SqliteStore(Ledger):
         Raises:
             StoreError: the file exists, or cannot be written; nothing is left of it then.
         """
-        writer = self._require_writer()
-        growing = await asyncio.to_thread(prepare_copy, path)
-        given_up = threading.Event()
-
-        def work(connection: sqlite3.Connection, hand_back: Callable[[], None]) -> None:
-            def between() -> None:
-                hand_back()
-                if given_up.is_set():
-                    raise StoreError(f"back-up to {path}: nobody waits for it any more")
-
-            copy_to(connection, growing, between)
-
-        try:
-            await writer.run_aside(work)
-        except (OSError, sqlite3.Error) as error:
-            raise copy_failed(path, error) from error
-        except asyncio.CancelledError:
-            given_up.set()
-            raise
-        await asyncio.to_thread(publish_copy, growing, path)
+        async with self._copying:
+            await back_up(self._require_writer().run_aside, path)
 
     async def check(self) -> Sequence[str]:
         """Every invariant that does not hold; reads the whole file, and deliveries wait meanwhile."""

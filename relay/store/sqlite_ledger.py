@@ -98,9 +98,10 @@ class Ledger(ABC):
         bound = {"swept_ms": swept_ms, "closed_by": closed_by}
         return await self._run(lambda connection: connection.execute(SQL["close_gaps"], bound).rowcount)
 
-    async def gaps(self, limit: int) -> Sequence[Gap]:
-        """Gaps, newest first."""
-        return await self._run(lambda connection: [Gap(*row) for row in connection.execute(SQL["gaps"], (limit,))])
+    async def gaps(self, limit: int, at_least_ms: int = 0) -> Sequence[Gap]:
+        """Gaps of at least this length, open ones included, newest first."""
+        bound = {"limit": limit, "at_least": at_least_ms}
+        return await self._run(lambda connection: [Gap(*row) for row in connection.execute(SQL["gaps"], bound)])
 
     async def shift_due(self, target: str, by_ms: int, after_ms: int) -> None:
         """The wall clock was set back: move the due times that lie after `after_ms` along with it."""

@@ -3,9 +3,11 @@
 Both work on the writer thread's own connection: a second one to the same file is never opened.
 """
 
+import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -32,6 +34,37 @@ _FAULTS: Final = {
     "fault_attempt": "attempt {0} has no delivery {1}",
 }
 """Query of everything that violates an invariant -> what to say of each row."""
+
+
+HandBack = Callable[[], None]
+Aside = Callable[[sqlite3.Connection, HandBack], None]
+
+
+async def back_up(run_aside: Callable[[Aside], Awaitable[None]], path: Path) -> None:
+    """Copy to a new file by work between transactions; one caller at a time, for the growing file has one name.
+
+    Raises:
+        StoreError: the file exists, or cannot be written; nothing is left of it then.
+    """
+    growing = await asyncio.to_thread(prepare_copy, path)
+    given_up = threading.Event()
+
+    def work(connection: sqlite3.Connection, hand_back: HandBack) -> None:
+        def between() -> None:
+            hand_back()
+            if given_up.is_set():
+                raise StoreError(f"back-up to {path}: nobody waits for it any more")
+
+        copy_to(connection, growing, between)
+
+    try:
+        await run_aside(work)
+    except (OSError, sqlite3.Error) as error:
+        raise copy_failed(path, error) from error
+    except asyncio.CancelledError:
+        given_up.set()
+        raise
+    await asyncio.to_thread(publish_copy, growing, path)
 
 
 def copy_to(connection: sqlite3.Connection, path: Path, between: Callable[[], None]) -> None:

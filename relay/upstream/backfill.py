@@ -27,6 +27,9 @@ from relay.upstream.unseen import Unseen
 SWEEP_SPACING: Final = 5.0
 """Seconds between the beginnings of two sweeps, at least."""
 
+ROUTINE: Final = frozenset({"subscribed", "trailing", "periodic", "questions", "asked for", "orders changed"})
+"""Reasons for a sweep that do not mean that something was lost."""
+
 QUESTION_POLL: Final = 5.0
 """Seconds between looks at the questions."""
 
@@ -212,7 +215,7 @@ class Backfill:
         interval = self._settings.interval
         self._periodic_at = self._clock.mono() + interval if interval > 0 else None
         if swept.problem is None:
-            await self._ended(began, swept.shown)
+            await self._ended(began, swept.shown, repairs=not set(reason.split(", ")) <= ROUTINE)
         else:
             self._incomplete(reason, swept.problem)
         return swept.shown
@@ -227,7 +230,7 @@ class Backfill:
         self.on_watched(await self.watched() or frozenset())
         return swept
 
-    async def _ended(self, began: float, shown: set[str]) -> None:
+    async def _ended(self, began: float, shown: set[str], *, repairs: bool) -> None:
         first = self._marking.first_sweep
         if await self._store.meta_get(BASELINE_DONE) is None:
             await self._store.meta_set(BASELINE_DONE, "1")
@@ -245,6 +248,15 @@ class Backfill:
             self.in_sync_at = self._clock.mono()
             self._metrics.upstream_in_sync.set(1)
             log.info("upstream_in_sync", epoch=self._board.epoch)
+        if repairs and not first:
+            # Something was lost, and REST may have lagged behind it when this sweep looked.
+            self._leave_sync()
+            self._trailing_at = self._clock.mono() + self._settling
+
+    def _leave_sync(self) -> None:
+        self.in_sync_at = None
+        self._board.in_sync = False
+        self._metrics.upstream_in_sync.set(0)
 
     def _incomplete(self, reason: str, problem: str) -> None:
         if problem != self._problem:

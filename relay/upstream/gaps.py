@@ -143,7 +143,7 @@ class GapKeeper:
     async def unswept_exceeds(self) -> bool:
         """Whether a gap that no sweep has covered yet was longer than the window."""
         await self.settle()
-        recent = await self._store.gaps(_RECENT)
+        recent = await self._store.gaps(_RECENT, int((WINDOW - MARGIN) * 1000))
         return any(
             gap.swept_ms is None and gap.to_ms is not None and exceeds((gap.to_ms - gap.from_ms) / 1000)
             for gap in recent

@@ -108,9 +108,17 @@ class Session:
         except EpochOver as refused:
             over = refused
         lasted = self._clock.mono() - started
-        # A silent peer has been gone for some time when that is noticed.
-        alive_ms = self._around.board.last_message_ms if over.kind is EndKind.SILENT else None
+        alive_ms = self._gone_since(over.kind)
         return EpochEnd(over.kind, over.detail, self.subscribed.is_set(), lasted, over.retry_after, alive_ms)
+
+    def _gone_since(self, kind: EndKind) -> int | None:
+        """A silent peer has been gone for some time when that is noticed; so has one that we slept through."""
+        last_ms = self._around.board.last_message_ms
+        if last_ms is None or not self.subscribed.is_set():
+            return None
+        beat = self._settings.heartbeat
+        quiet_for = (self._clock.wall_ms() - last_ms) / 1000
+        return last_ms if kind is EndKind.SILENT or quiet_for > beat.interval + beat.timeout else None
 
     def want(self, wanted: frozenset[str] | None, *, sweep: bool = True) -> None:
         """Change the watched orders (None: all) without dropping the connection, then sweep unless told not to."""

@@ -58,7 +58,9 @@ class Unseen:
         self._hidden = {key: at for key, at in self._hidden.items() if now - at < HIDDEN_SPACING}
         useful = [key for key in unseen if key not in self._hidden]
         useful.sort(key=lambda key: self._asked.get(key, 0.0))
-        self._queue = deque(useful if everyone else useful[:PER_SWEEP])
+        chosen = useful if everyone else useful[:PER_SWEEP]
+        left = [key for key in self._queue if key in set(useful)]  # of a longer list that is not read through yet
+        self._queue = deque(dict.fromkeys([*left, *chosen]))
 
     async def read_next(self, marking: Marking) -> None:
         """Read one order by id into the intake, or count that it cannot be seen."""

@@ -214,3 +214,15 @@ async def test_a_sound_store_has_no_faults_whatever_was_done_to_it(bench: Bench)
     assert await bench.store.check() == []
     await bench.restart(["beta"])
     assert await bench.store.check() == []
+
+
+async def test_long_gaps_are_found_however_many_short_ones_followed(bench: Bench):
+    await bench.store.begin_gap(0, "long")
+    await bench.store.end_gap(60 * 3_600_000)
+    for number in range(30):
+        await bench.store.begin_gap(300_000_000 + number * 1_000, "short")
+        await bench.store.end_gap(300_000_000 + number * 1_000 + 10)
+    assert [gap.cause for gap in await bench.store.gaps(20)] == ["short"] * 20
+    assert [gap.cause for gap in await bench.store.gaps(20, 47 * 3_600_000)] == ["long"]
+    await bench.store.begin_gap(400_000_000, "open")
+    assert [gap.cause for gap in await bench.store.gaps(20, 47 * 3_600_000)] == ["open", "long"]

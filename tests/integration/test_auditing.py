@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -243,3 +244,15 @@ async def test_the_id_of_an_orders_last_event_is_the_one_it_has(room: Room):
     known = (await room.store.known_orders([order.houdini_id]))[order.houdini_id]
     (made,) = await room.store.order_deliveries([order.houdini_id])
     assert room.source.last_webhook_id(known) == made.webhook_id
+
+
+async def test_what_cannot_be_read_is_not_taken_for_compared(room: Room):
+    room.order()
+    page = await room.api.list_page(page=1, pageSize=2)
+
+    async def mostly_unreadable(**_query: Any) -> Any:
+        return replace(page, rows=(b'{"odd":1}', *page.rows), total=2)
+
+    room.api.list_page = mostly_unreadable  # type: ignore[method-assign] # an upstream with another schema
+    with pytest.raises(UpstreamError, match="1 of the orders that REST shows cannot be read"):
+        await room.audit()

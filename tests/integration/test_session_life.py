@@ -298,3 +298,32 @@ async def test_no_secret_in_logs_or_details(client: aiohttp.ClientSession) -> No
         with capture_logs() as logs:
             details = [(await live(upstream, client, secret=Secret.of("canary-secret"))).detail for _ in range(4)]
     assert "canary" not in repr((logs, details))
+
+
+class SleptClock(SystemClock):
+    """A machine that can be made to have slept: wall time has gone on."""
+
+    def __init__(self) -> None:
+        self.slept_ms = 0
+
+    def wall_ms(self) -> int:
+        return super().wall_ms() + self.slept_ms
+
+
+async def test_a_connection_slept_through_has_been_gone_since_its_last_message(client: aiohttp.ClientSession) -> None:
+    """134: however the end shows itself on waking, the gap did not begin just now."""
+    clock, asleep = SleptClock(), asyncio.Event()
+    watch = Watch(clock)
+
+    async def sleep_through(_upstream: ScriptedUpstream, _connection: object) -> None:
+        await asleep.wait()
+
+    async with ScriptedUpstream([*GREET, sleep_through, drop_tcp]) as upstream:
+        run = asyncio.create_task(live(upstream, client, watch, clock))
+        await until_state(watch, UpstreamState.SUBSCRIBED)
+        last_ms = watch.board.last_message_ms
+        clock.slept_ms = 60 * 3_600_000
+        asleep.set()
+        end = await run
+    assert end.kind is not EndKind.SILENT
+    assert end.alive_ms == last_ms

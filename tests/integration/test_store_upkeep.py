@@ -6,6 +6,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -214,7 +215,7 @@ def slow_steps(monkeypatch: pytest.MonkeyPatch, step: Callable[[], object]) -> N
     def stepped(connection: sqlite3.Connection, path: Path, between: Callable[[], None]) -> None:
         real(connection, path, lambda: (between(), step(), None)[-1])
 
-    monkeypatch.setattr("relay.store.sqlite.copy_to", stepped)
+    monkeypatch.setattr("relay.store.upkeep.copy_to", stepped)
 
 
 async def test_commits_go_on_between_the_steps_of_a_copy_and_are_in_it(
@@ -385,3 +386,15 @@ async def test_store_backup_asks_the_running_relay(
     monkeypatch.chdir(tmp_path)
     assert (await invoke(config, "backup", "copy.db"))[0] == 0
     assert asked == [tmp_path / "copy.db"]
+
+
+async def test_two_copies_to_one_file_do_not_meet(bench: Bench, tmp_path: Path):
+    """The growing file has one name, so the second waits, and then finds the first one's whole copy."""
+    await bench.add(*(event(f"o{number}", body=b"x" * 20_000) for number in range(100)))
+    target = tmp_path / "copy.db"
+    results = await asyncio.gather(bench.store.backup(target), bench.store.backup(target), return_exceptions=True)
+    assert results[0] is None
+    assert "exists" in str(results[1])
+    with closing(sqlite3.connect(target)) as copy:
+        assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert copy.execute("SELECT count(*) FROM events").fetchone() == (100,)

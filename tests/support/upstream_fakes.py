@@ -107,8 +107,8 @@ class MemoryStore:
     async def close_gaps(self, swept_ms: int, closed_by: str) -> int:
         return 0
 
-    async def gaps(self, limit: int) -> Sequence[Gap]:
-        return self.gap_rows[:limit]
+    async def gaps(self, limit: int, at_least_ms: int = 0) -> Sequence[Gap]:
+        return [gap for gap in self.gap_rows if gap.to_ms is None or gap.to_ms - gap.from_ms >= at_least_ms][:limit]
 
     async def open_orders(self, limit: int) -> Sequence[OpenOrder]:
         return []

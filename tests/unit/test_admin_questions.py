@@ -33,3 +33,7 @@ def test_no_moments(text: str):
 def test_the_future_is_refused():
     with pytest.raises(ValueError, match="future"):
         moment_ms("2099-01-01", NOW)
+
+
+def test_more_time_than_there_has_been_is_all_of_it():
+    assert moment_ms("999999d", 1_795_330_000_000) == 0

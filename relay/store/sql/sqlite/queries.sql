@@ -144,7 +144,8 @@ RETURNING id, from_ms, to_ms, cause, swept_ms, closed_by;
 UPDATE gaps SET swept_ms = :swept_ms, closed_by = :closed_by WHERE swept_ms IS NULL AND to_ms IS NOT NULL;
 
 -- name: gaps
-SELECT id, from_ms, to_ms, cause, swept_ms, closed_by FROM gaps ORDER BY id DESC LIMIT ?;
+SELECT id, from_ms, to_ms, cause, swept_ms, closed_by FROM gaps
+WHERE to_ms IS NULL OR to_ms - from_ms >= :at_least ORDER BY id DESC LIMIT :limit;
 
 -- name: order_deliveries
 SELECT e.lane, e.webhook_id, e.sequence, e.status, t.name, d.state, d.reason, d.replay
