@@ -151,14 +151,14 @@ async def test_200_updates_per_second_lose_nothing_and_leak_nothing(tmp_path: Pa
         await stage.start_relay()
         player = stage.player(orders=400, rate=200)
         playing = asyncio.create_task(player.run())
-        await until(lambda: player.progress > 0.2, 30)
-        before = stage.process.num_fds()
+        idle = stage.process.num_fds()
         await playing
         await stage.until_all_delivered()
         verdict = stage.verdict()
         assert verdict.ok, "\n".join(verdict.lines())
         assert verdict.updates > 1_000
-        assert stage.process.num_fds() <= before + 5
+        # Under load there may be as many connections as slots; once those have idled out, none is left over.
+        await until(lambda: stage.process.num_fds() <= idle + 2, 20)
         assert stage.process.num_threads() < 20
 
 
