@@ -69,11 +69,10 @@ class Daemon:
             await disk.run_once()  # on a full disk opening would fail for want of the room that the ballast holds
             try:
                 await store.open([target.name for target in self._settings.targets])
+                return await self._run_rooms(store, disk)
             except StoreError as error:
                 _log.error("store_unusable", error=str(error))
                 return Exit.STORE
-            try:
-                return await self._run_rooms(store, disk)
             finally:
                 await store.close()
 
