@@ -3,7 +3,7 @@
 Pure: nothing here reads a clock, opens a socket or touches a database.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -57,43 +57,6 @@ def iso_utc(wall_ms: int) -> str:
     """RFC 3339 in UTC with milliseconds, as in `2026-11-22T07:04:50.123Z`."""
     seconds, millis = divmod(wall_ms, 1000)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{millis:03d}Z"
-
-
-class Secret:
-    """A value that must never be shown; `reveal()` reads it anew, so a rotated file is picked up."""
-
-    __slots__ = ("_read", "_where")
-
-    def __init__(self, read: Callable[[], str], where: str = "value") -> None:
-        self._read = read
-        self._where = where
-
-    @classmethod
-    def of(cls, value: str) -> "Secret":
-        """A secret whose value is known already."""
-        return cls(lambda: value)
-
-    @property
-    def where(self) -> str:
-        """Where it comes from, for messages: `value`, `file /run/secrets/x`, `credential x`."""
-        return self._where
-
-    def reveal(self) -> str:
-        """The value itself.
-
-        Raises:
-            SecretUnreadable: its file or credential cannot be read now.
-        """
-        return self._read()
-
-    def __repr__(self) -> str:
-        return f"Secret({self._where})"
-
-    def __str__(self) -> str:
-        return "[redacted]"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError("a secret cannot be pickled")
 
 
 class Origin(StrEnum):
@@ -193,16 +156,22 @@ class Delivery:
         target: the target's name.
         event: what is to be delivered.
         attempts_made: attempts before this one.
+        steps_used: steps of the retry schedule used up; probes use none.
         created_ms: wall time at which the delivery was made.
-        replay: whether a person asked for this event to be sent again.
+        first_attempt_ms: wall time of its first attempt, None before.
+        manual: whether a person asked for this attempt (a replay, or `deliveries retry`).
+        probe: whether this attempt tries an open breaker.
     """
 
     id: int
     target: str
     event: Event
     attempts_made: int
+    steps_used: int
     created_ms: int
-    replay: bool = False
+    first_attempt_ms: int | None = None
+    manual: bool = False
+    probe: bool = False
 
 
 class Outcome(StrEnum):
@@ -215,6 +184,34 @@ class Outcome(StrEnum):
     FORBIDDEN = "forbidden"
 
 
+class FailureKind(StrEnum):
+    """Why an attempt got no usable answer."""
+
+    REQUEST = "request"
+    AUTH = "auth"
+    DNS = "dns"
+    FORBIDDEN = "forbidden"
+    CONNECT = "connect"
+    PROXY = "proxy"
+    TLS = "tls"
+    RESET = "reset"
+    TIMEOUT = "timeout"
+    PROTOCOL = "protocol"
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """How long each phase of an attempt took, in milliseconds; None for one that did not happen.
+
+    `first_byte_ms` counts from the request being written to the status line being known.
+    """
+
+    dns_ms: float | None = None
+    connect_ms: float | None = None
+    tls_ms: float | None = None
+    first_byte_ms: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One POST of a delivery and its result.
@@ -224,20 +221,22 @@ class Attempt:
         duration_ms: from beginning to the end of the (capped) answer.
         outcome: its class.
         status_code: the HTTP status, None when no status line came.
-        error: kind and detail when no usable answer came, as in `timeout: no answer within 15 s`.
+        kind: why there was no usable answer, None when there was.
+        error: the same with its detail, as in `timeout: no answer within 15 s`.
         response_body: the first bytes of the answer, as stored.
-        headers: answer headers that matter to the decision (`retry-after`, `date`), lower case.
-        manual: whether a person asked for it.
+        headers: answer headers of interest, lower-case names, printable values.
+        timings: the phases.
     """
 
     at_ms: int
     duration_ms: float
     outcome: Outcome
     status_code: int | None = None
+    kind: FailureKind | None = None
     error: str | None = None
     response_body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
-    manual: bool = False
+    timings: Timings = Timings()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from relay.config.problems import Suffix
-from relay.config.secret_leaves import peek
-from relay.model import Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,43 +20,10 @@ class Row:
     instead: str = "leave it out"
 
 
-def _unless_default(value: Any, default: Any) -> Sequence[Suffix]:
-    return [()] if value != default else []
-
-
-def _words(*refused: str) -> Callable[[Any, Any], Sequence[Suffix]]:
-    return lambda value, default: [()] if value in refused else []
-
-
-def _items(refused: Callable[[Any], bool]) -> Callable[[Any, Any], Sequence[Suffix]]:
-    return lambda value, default: [(index,) for index, item in enumerate(value) if refused(item)]
-
-
-def _is_ed25519(secret: Secret) -> bool:
-    return (peek(secret) or "").startswith("whsk_")
-
-
 PENDING: Final[Mapping[str, Row]] = {
     "StoreSettings.url": Row(
         lambda value, default: [()] if value.startswith("postgresql:") else [], "use sqlite:///relay.db"
     ),
-    "StoreSettings.retention": Row(_unless_default),
-    "TargetSettings.secrets": Row(_items(_is_ed25519), "use whsec_ secrets only"),
-    "TargetSettings.changes": Row(_unless_default),
-    "TargetSettings.format": Row(_words("cloudevents", "slack"), "use standard or raw"),
-    "TargetSettings.ordering": Row(_unless_default),
-    "TargetSettings.rate_limit": Row(_unless_default),
-    "TargetSettings.expire_after": Row(_unless_default),
-    "TargetSettings.max_pending": Row(_unless_default),
-    "BreakerSettings.failures": Row(_unless_default),
-    "ProbeSettings.initial": Row(_unless_default),
-    "ProbeSettings.max": Row(_unless_default),
-    "TargetSettings.auth": Row(_unless_default),
-    "TlsSettings.ca_file": Row(_unless_default),
-    "TlsSettings.cert_file": Row(_unless_default),
-    "TlsSettings.key_file": Row(_unless_default),
-    "TargetSettings.proxy": Row(_unless_default),
-    "TargetSettings.paused": Row(_unless_default),
 }
 
 

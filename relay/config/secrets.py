@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from relay.errors import SecretUnreadable
-from relay.model import Secret
+from relay.secret import Secret
 
 
 def secret_values(settings: BaseModel) -> Iterator[str]:

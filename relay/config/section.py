@@ -12,13 +12,18 @@ from relay.config.pending import refusals
 from relay.config.problems import Suffix, faults
 from relay.config.secret_leaves import header_value_fault, secret_value
 from relay.config.tree import Scalar
-from relay.model import Secret
+from relay.secret import Secret
 
 _MAX_HEADERS: Final = 50
 _HOP_BY_HOP: Final = frozenset(
     {"connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 )
-TARGET_RESERVED: Final = _HOP_BY_HOP | {"content-encoding", "content-type", "relay-attempt", "user-agent"}
+_PROXY: Final = frozenset({"proxy-authenticate", "proxy-authorization", "proxy-connection"})
+TARGET_RESERVED: Final = (
+    _HOP_BY_HOP
+    | _PROXY
+    | {"accept", "accept-encoding", "content-encoding", "content-type", "date", "range", "relay-attempt", "user-agent"}
+)
 REST_RESERVED: Final = _HOP_BY_HOP | {"authorization"}
 
 

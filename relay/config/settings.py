@@ -12,7 +12,7 @@ from relay.config.secret_leaves import secret_value, visible_fault
 from relay.config.section import RestHeaders, Section, each, sized
 from relay.config.targets import DAY, HOUR, TargetSettings, not_below_initial
 from relay.config.urls import upstream_url_fault
-from relay.model import Secret
+from relay.secret import Secret
 
 _MAX_ORDERS: Final = 10_000
 

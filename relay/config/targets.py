@@ -14,14 +14,14 @@ from relay.config.secret_leaves import (
     peek,
     proxy_url_fault,
     secret_value,
-    signing_secret_fault,
     target_url_fault,
     text_fault,
     visible_fault,
 )
 from relay.config.section import Section, TargetHeaders, none_if_null, sized
-from relay.config.urls import parse_url, redacted, target_url_faults, upstream_url_fault
-from relay.model import Secret
+from relay.config.signing_keys import signing_secret_fault
+from relay.config.urls import address_fault, parse_url, redacted, target_url_faults, token_url_fault
+from relay.secret import Secret
 
 DAY = 86400.0
 HOUR = 3600.0
@@ -105,7 +105,16 @@ class TlsSettings(Section):
         default=None, description="PEM file of the authorities to trust instead of the system's."
     )
     cert_file: OptionalFile = Field(default=None, description="PEM file of our own certificate (mutual TLS).")
-    key_file: OptionalFile = Field(default=None, description="PEM file of that certificate's key.")
+    key_file: OptionalFile = Field(
+        default=None, description="PEM file of that certificate's key, unless `cert_file` holds it, too."
+    )
+
+    @field_validator("key_file")
+    @classmethod
+    def _not_alone(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("cert_file", value) is None:
+            raise ValueError("a key is of no use without its certificate; add cert_file")
+        return value
 
 
 class BasicAuth(Section):
@@ -118,9 +127,7 @@ class BasicAuth(Section):
 class OAuth2(Section):
     """OAuth 2 client credentials."""
 
-    token_url: Annotated[str, text("a URL", lambda url: upstream_url_fault(url, "https", "http"))] = Field(
-        description="Where a token is fetched."
-    )
+    token_url: Annotated[str, text("an https URL", token_url_fault)] = Field(description="Where a token is fetched.")
     client_id: Password = Field(description="Client id.")
     client_secret: Password = Field(description="Client secret.")
     scope: Annotated[str | None, or_null(text("a scope", text_fault))] = Field(
@@ -165,10 +172,10 @@ class TargetSettings(Section):
         description="Where deliveries are posted. Userinfo, query, and path beyond its first segment are never shown."
     )
     secrets: Annotated[
-        tuple[Annotated[Secret, secret_value(signing_secret_fault, "a `whsec_` secret")], ...],
+        tuple[Annotated[Secret, secret_value(signing_secret_fault, "a signing secret")], ...],
         sized(1, 10, "expected 1 to 10 signing secrets; houdini-relay secret new makes one"),
         AfterValidator(_hmac_beside_ed25519),
-    ] = Field(description="Signing secrets, the current one first; all of them sign, so that a secret can be replaced.")
+    ] = Field(description="`whsec_` (HMAC) and, beside one, `whsk_` (ed25519); all sign, so that one can be replaced.")
     events: Annotated[
         tuple[Annotated[str, text('an event type, as in "order.*"', pattern_fault)], ...],
         sized(1, 50, 'expected 1 to 50 event types; write ["order.*"] for all changes of orders'),
@@ -182,7 +189,9 @@ class TargetSettings(Section):
     format: Annotated[
         Literal["standard", "raw", "cloudevents", "slack"], word("standard", "raw", "cloudevents", "slack")
     ] = Field(
-        default="standard", description="`standard`: order and its place in its life; `raw`: the upstream's message."
+        default="standard",
+        description="`standard`: order and its place in its life; `raw`: the upstream's message; `cloudevents`: "
+        "CloudEvents 1.0; `slack`: a sentence for people.",
     )
     ordering: Annotated[Literal["per_order", "latest_only", "none"], word("per_order", "latest_only", "none")] = Field(
         default="per_order", description="`per_order`: an order's next event waits until the one before has ended."
@@ -206,7 +215,8 @@ class TargetSettings(Section):
     headers: TargetHeaders = Field(default={}, description="Extra headers; every value is a secret.")
     tls: TlsSettings = Field(default=TlsSettings(), description="Certificates for this target's connections.")
     proxy: Annotated[Secret | None, or_null(secret_value(proxy_url_fault, "a URL (secret)"))] = Field(
-        default=None, description="HTTP proxy to go through."
+        default=None,
+        description="HTTP proxy to go through, for tokens, too; its own address is judged like the target's.",
     )
     paused: Annotated[bool, flag()] = Field(default=False, description="Whether deliveries are kept but not sent.")
 
@@ -220,6 +230,32 @@ class TargetSettings(Section):
         found = target_url_faults(url, info.data["allow_http"], info.data["allow_networks"])
         if found:
             raise faults([((), message) for message in found])
+        return value
+
+    @field_validator("auth")
+    @classmethod
+    def _auth_by_own_rules(cls, value: AuthSettings | None, info: ValidationInfo) -> AuthSettings | None:
+        address = peek(info.data["url"]) if "url" in info.data else None
+        if value is None:
+            return value
+        if address is not None and parse_url(address, ("https", "http")).has_userinfo:
+            raise ValueError("this target's URL holds credentials already; keep one of them")
+        if value.oauth2 is not None and "allow_networks" in info.data:
+            url = parse_url(value.oauth2.token_url, ("https", "http"))
+            fault = address_fault(url, info.data["allow_networks"])
+            if fault is not None:
+                raise faults([(("oauth2", "token_url"), fault)])
+        return value
+
+    @field_validator("proxy")
+    @classmethod
+    def _proxy_by_own_rules(cls, value: Secret | None, info: ValidationInfo) -> Secret | None:
+        address = None if value is None else peek(value)
+        if address is None or "allow_networks" not in info.data:
+            return value
+        fault = address_fault(parse_url(address, ("http", "https")), info.data["allow_networks"])
+        if fault is not None:
+            raise ValueError(fault)
         return value
 
     @field_validator("headers")

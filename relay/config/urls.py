@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 from typing import Final
 
-from relay.config.addresses import Network, covered, is_forbidden, is_loopback_host, literal_address
+from relay.config.addresses import Network, is_forbidden, is_loopback_host, literal_address
 
 MAX_LENGTH: Final = 2048
 
@@ -88,6 +88,27 @@ def upstream_url_fault(text: str, secure: str, plain: str) -> str | None:
     return None
 
 
+def token_url_fault(text: str) -> str | None:
+    """What is wrong with the URL of a token server taken alone, None when nothing is."""
+    try:
+        url = parse_url(text, ("https", "http"))
+    except ValueError as error:
+        return str(error)
+    if url.has_userinfo:
+        return "credentials do not belong in this URL; use client_id and client_secret"
+    if url.scheme == "http" and not is_loopback_host(url.host):
+        return "a token is fetched over https:// only (http:// is for loopback)"
+    return None
+
+
+def address_fault(url: Url, allow_networks: Collection[Network]) -> str | None:
+    """What is wrong with a host that is written as an address; a name is judged when it is dialled."""
+    address = literal_address(url.host)
+    if address is None or is_loopback_host(url.host) or not is_forbidden(address, allow_networks):
+        return None
+    return "this address is private or reserved; if it is meant, add its network to allow_networks"
+
+
 def target_url_faults(url: Url, allow_http: bool, allow_networks: Collection[Network]) -> list[str]:
     """What the target's own rules hold against its URL. A host name is judged when it is dialled."""
     if is_loopback_host(url.host):
@@ -95,10 +116,8 @@ def target_url_faults(url: Url, allow_http: bool, allow_networks: Collection[Net
     found = []
     if url.scheme == "http" and not allow_http:
         found.append("plain http:// is refused; write https://, or set allow_http: true for this target")
-    address = literal_address(url.host)
-    if address is not None and is_forbidden(address) and not covered(address, allow_networks):
-        found.append("this address is private or reserved; if it is meant, add its network to allow_networks")
-    return found
+    fault = address_fault(url, allow_networks)
+    return found if fault is None else [*found, fault]
 
 
 def redacted(url: Url) -> str:

@@ -6,158 +6,44 @@ transaction. Claims exclude one another and a crash gives them back.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from relay.model import Attempt, DeadReason, Delivery, DeliveryStatus, Event, KnownOrder
+from relay.model import Delivery, KnownOrder
+from relay.standing import Permits, Standing
+from relay.store.reads import Reads
+from relay.store.values import (
+    Backlog,
+    Change,
+    Claim,
+    Death,
+    DeliveryOfOrder,
+    Expiry,
+    Gap,
+    IngestPlan,
+    Judge,
+    OpenOrder,
+    Planner,
+    Pruned,
+    Question,
+    Settlement,
+    TargetEntry,
+)
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedEvent:
-    """An event to write and the names of the targets that are to get it."""
-
-    event: Event
-    targets: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A frame that was not believed; REST is to be asked about its order.
-
-    Attributes:
-        frame: the order as the frame showed it.
-        sideways: same rank with another known status (else: backward).
-        seen_ms: wall time at which the frame was read.
-        ask_at_ms: wall time from which REST may be asked.
-    """
-
-    houdini_id: str
-    status: int
-    frame: bytes
-    sideways: bool
-    seen_ms: int
-    ask_at_ms: int
-
-
-@dataclass(slots=True)
-class IngestPlan:
-    """Everything one ingest transaction writes.
-
-    Attributes:
-        orders: projections as they are to be stored, by houdiniId; `learned_ms` stamps new ones.
-        events: in the order in which they happened.
-        questions: one at most per order; a newer one replaces the frame but not the time to ask.
-        answered: orders whose question is settled.
-    """
-
-    now_ms: int
-    orders: dict[str, KnownOrder] = field(default_factory=dict)
-    events: list[PlannedEvent] = field(default_factory=list)
-    questions: list[Question] = field(default_factory=list)
-    answered: list[str] = field(default_factory=list)
-
-
-Planner = Callable[[Mapping[str, KnownOrder]], IngestPlan]
-"""Pure: from the known orders among those asked for to everything that is to be written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Deliveries taken for an attempt, and when the next one comes due (wall ms, None when none waits)."""
-
-    deliveries: tuple[Delivery, ...]
-    next_due_ms: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """The outcome of one attempt, to be written.
-
-    Attributes:
-        status: PENDING to try again at `due_ms`, else how the delivery ended.
-        reason: why it is dead.
-        due_ms: wall time of the next attempt.
-        park: whether the target answered 410 and is to be parked.
-    """
-
-    delivery_id: int
-    target: str
-    attempt: Attempt
-    status: DeliveryStatus
-    reason: DeadReason | None = None
-    due_ms: int | None = None
-    park: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class OpenOrder:
-    """A known order that is not in a terminal status."""
-
-    houdini_id: str
-    created: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Time without a live, acknowledged subscription.
-
-    Attributes:
-        from_ms: wall time at which the subscription was last known to live.
-        to_ms: wall time of the next subscription, None while the gap is open.
-        cause: why the subscription ended, a sentence.
-        swept_ms: wall time at which the sweep that followed had been committed, None before.
-        closed_by: which sweep that was.
-    """
-
-    id: int
-    from_ms: int
-    to_ms: int | None
-    cause: str
-    swept_ms: int | None
-    closed_by: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryOfOrder:
-    """How one event of an order stands at one target.
-
-    Attributes:
-        replay: 0 for the delivery the event made, n for the nth time a person asked.
-    """
-
-    houdini_id: str
-    webhook_id: str
-    sequence: int
-    event_status: int
-    target: str
-    status: DeliveryStatus
-    reason: DeadReason | None
-    replay: int
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What one target still has to get.
-
-    Attributes:
-        pending: deliveries not ended.
-        oldest_ms: when the oldest of them was made, None when there is none.
-        waiting_since_ms: the earliest due time among lane heads that nobody has claimed; None when there is none.
-        stopped: parked by a 410 or paused by a person.
-    """
-
-    pending: int
-    oldest_ms: int | None
-    waiting_since_ms: int | None
-    stopped: bool
-
-
-class Store(Protocol):
+class Store(Reads, Protocol):
     """The verbs. All raise StoreError when the store cannot be used."""
 
-    async def open(self, targets: Collection[str]) -> None:
-        """Open or create it, migrate it, and make these the configured targets."""
+    async def open(self, targets: Collection[TargetEntry]) -> None:
+        """Open or create it, migrate it, and `configure` these targets."""
+        ...
+
+    async def configure(self, targets: Collection[TargetEntry]) -> None:
+        """Make these the configured targets; the others' deliveries are kept and they become orphans.
+
+        A target whose `reach` has changed, that is paused no longer, or that came back has all its lane
+        heads due at once and, if its breaker is open, a probe.
+        """
         ...
 
     async def close(self) -> None:
@@ -176,16 +62,34 @@ class Store(Protocol):
         """Call `wake` with target names, on the event loop, after a commit that made deliveries due."""
         ...
 
+    def on_superseded(self, tell: Callable[[Mapping[str, int]], None]) -> None:
+        """Call `tell` with target -> how many, on the event loop, after a commit that superseded deliveries."""
+        ...
+
+    def on_dead(self, tell: Callable[[Sequence[Death]], None]) -> None:
+        """Call `tell` on the event loop, after a commit that ended deliveries dead."""
+        ...
+
     async def ingest(self, houdini_ids: Collection[str], plan: Planner) -> IngestPlan:
         """Read these orders' projections, plan, and write the plan, in one transaction."""
         ...
 
-    async def claim(self, target: str, limit: int, now_ms: int) -> Claim:
-        """Take up to `limit` due lane heads of a target for an attempt each."""
+    async def claim(self, target: str, permits: Permits, now_ms: int) -> Claim:
+        """Take due lane heads of a target for an attempt each, as many as its standing permits.
+
+        A permit to probe takes the longest due one, whether or not it is due yet; while it is given, only
+        `look_again_ms` says when to ask again. A caller that is cancelled holds no claim.
+        """
         ...
 
-    async def settle(self, settlements: Sequence[Settlement], now_ms: int) -> None:
-        """Write outcomes, promote the next of each finished lane, give the claims back."""
+    async def settle(self, settlements: Sequence[Settlement], judge: Judge, now_ms: int) -> Mapping[str, Standing]:
+        """Write outcomes and what they mean for their targets, promote lanes' next deliveries, give claims back.
+
+        Success is accepted whoever holds the claim, and even if the delivery was cancelled or given up
+        meanwhile: the receiver has it. Other outcomes of a delivery that has ended are ignored and not judged.
+        What fails at a target whose breaker was open before is due at once, whatever its `due_ms` says.
+        Returns the standing of every target that was judged.
+        """
         ...
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
@@ -193,23 +97,60 @@ class Store(Protocol):
         ...
 
     async def shift_due(self, target: str, by_ms: int, after_ms: int) -> None:
-        """The wall clock was set back: move the due times that lie after `after_ms` along with it."""
+        """The wall clock was set back: move what waits for a time after `after_ms` along with it.
+
+        That is lane heads, the next probe and the end of throttling.
+        """
         ...
 
     async def clamp_due(self, target: str, latest_ms: int) -> None:
-        """Nothing may be due later than this: no retry waits longer, so a clock was wrong when it was written."""
+        """Nothing may be due, probed or throttled later than this: a clock was wrong when that was written."""
+        ...
+
+    async def pause(self, target: str, now_ms: int) -> bool:
+        """Keep deliveries without sending them, because a person says so; False when it is paused so already."""
         ...
 
     async def resume(self, target: str, now_ms: int) -> bool:
-        """Let a parked or paused target be sent to again; False when it was neither."""
+        """Let a target be sent to again that was parked, or paused by a person; False when it was neither."""
         ...
 
-    async def orphans(self) -> Mapping[str, int]:
-        """Targets that are no longer configured, with the deliveries they still hold."""
+    async def forget(self, target: str, limit: int, now_ms: int) -> int:
+        """Cancel up to `limit` deliveries of an orphaned target; returns how many (0: nothing is left)."""
+        ...
+
+    async def retry_now(self, delivery_id: int, now_ms: int) -> Change:
+        """Make a waiting delivery due now, ahead of all others, past breaker and throttle."""
+        ...
+
+    async def cancel(self, delivery_id: int, now_ms: int) -> Change:
+        """End a waiting delivery because a person says so, and promote the next of its lane."""
+        ...
+
+    async def expire(self, target: str, made_before_ms: int, after: int, limit: int, now_ms: int) -> Expiry:
+        """End deliveries among the `limit` oldest open ones after id `after` that `has_expired` says have expired."""
+        ...
+
+    async def expire_notices(self, target: str, made_before_ms: int, limit: int, now_ms: int) -> int:
+        """End up to `limit` of a target's notices made before that moment, tried or not, none that is in flight.
+
+        A stopped target's, too; an orphan's are kept. Returns how many ended.
+        """
+        ...
+
+    async def trim(self, target: str, keep: int, limit: int, now_ms: int) -> int:
+        """End up to `limit` of the oldest deliveries beyond the newest `keep` (`overflow`), none that is in flight."""
+        ...
+
+    async def prune(self, before_ms: int, place: int, limit: int) -> Pruned:
+        """Remove what ended before that moment; looks at `limit` rows from the opaque `place` on (0: the start).
+
+        Orders are remembered for at least 7 days after they were last believed, with their last event.
+        """
         ...
 
     async def backlog(self) -> Mapping[str, Backlog]:
-        """What every configured target still has to get; costs no scan."""
+        """What every configured target, and every orphan that holds deliveries, still has to get; costs no scan."""
         ...
 
     async def known_orders(self, houdini_ids: Collection[str]) -> Mapping[str, KnownOrder]:
@@ -237,7 +178,11 @@ class Store(Protocol):
         ...
 
     async def ended_orders(self, houdini_ids: Collection[str], terminal_before_ms: int) -> set[str]:
-        """Those of these orders that have aged out, or were terminal before that moment and still are."""
+        """Those of these orders that were terminal before that moment and still are."""
+        ...
+
+    async def aged_out_orders(self, houdini_ids: Collection[str]) -> set[str]:
+        """Those of these orders that have aged out."""
         ...
 
     async def begin_gap(self, from_ms: int, cause: str) -> None:

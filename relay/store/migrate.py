@@ -34,10 +34,17 @@ def load_migrations(dialect: str) -> tuple[Migration, ...]:
 
 
 def load_queries(dialect: str) -> Mapping[str, str]:
-    """The named queries of a dialect: name -> statement."""
-    text = (files("relay.store") / "sql" / dialect / "queries.sql").read_text(encoding="utf-8")
-    parts = _NAME.split(text)
-    return {name: body.strip().rstrip(";") for name, body in zip(parts[1::2], parts[2::2], strict=True)}
+    """The named queries of a dialect, from all its files that are no migrations: name -> statement."""
+    found: dict[str, str] = {}
+    for entry in (files("relay.store") / "sql" / dialect).iterdir():
+        if _FILE.match(entry.name):
+            continue
+        parts = _NAME.split(entry.read_text(encoding="utf-8"))
+        for name, body in zip(parts[1::2], parts[2::2], strict=True):
+            if name in found:
+                raise ValueError(f"two queries are named {name}")
+            found[name] = body.strip().rstrip(";")
+    return found
 
 
 def schema_version(connection: sqlite3.Connection) -> int:

@@ -1,16 +1,23 @@
-"""What is done to a store whose relay does not run: migrate, check, copy. Its lock is held meanwhile."""
+"""What is done to a store whose relay does not run: migrate, check, prune, copy. Its lock is held meanwhile."""
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 from urllib.parse import quote
 
 from relay.errors import StoreError
 from relay.store.lock import take_lock
+from relay.store.migrate import load_migrations, schema_version
+from relay.store.sqlite_prune import prune_step
 from relay.store.upkeep import copy_failed, copy_to, find_faults, prepare_copy, publish_copy
+from relay.store.values import Pruned
 from relay.store.writer import Writer, explain
+
+PRUNE_BATCH: Final = 5_000
+"""Rows a transaction: nobody waits for it, and the log stays small."""
 
 
 async def migrate_file(path: Path) -> Sequence[str]:
@@ -32,7 +39,7 @@ def check_file(path: Path) -> list[str]:
     Raises:
         StoreError: there is no such store, it is in use, or it cannot be opened.
     """
-    with _opened(path) as connection:
+    with opened(path) as connection:
         try:
             return find_faults(connection)
         except sqlite3.DatabaseError as error:
@@ -45,13 +52,55 @@ def backup_file(path: Path, copy: Path) -> None:
     Raises:
         StoreError: there is no such store, it is in use, or the copy cannot be written.
     """
-    with _opened(path) as connection:
+    with opened(path) as connection:
         growing = prepare_copy(copy)
         try:
             copy_to(connection, growing, lambda: None)
         except (OSError, sqlite3.Error) as error:
             raise copy_failed(copy, error) from error
         publish_copy(growing, copy)
+
+
+def prune_file(path: Path, before_ms: int, now_ms: int, tell: Callable[[Pruned], None]) -> Pruned:
+    """Remove what ended before that moment from a store that nobody uses, and shorten its file.
+
+    `tell` gets the sum so far after every batch; each is committed by itself, so that what was told is done.
+
+    Raises:
+        StoreError: there is no such store, it is in use, of another schema, or it cannot be written.
+    """
+    with opened(path) as connection:
+        try:
+            insist_on_schema(connection, path)
+            total = Pruned(0, 0, 0, 0)
+            while total.next_place is not None:
+                connection.execute("BEGIN IMMEDIATE")
+                step = prune_step(connection, before_ms, total.next_place, PRUNE_BATCH, now_ms)
+                connection.execute("COMMIT")
+                total = Pruned(
+                    total.deliveries + step.deliveries,
+                    total.events + step.events,
+                    total.orders + step.orders,
+                    step.next_place,
+                )
+                tell(total)
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error as error:
+            raise explain(error, path) from error
+    return total
+
+
+def insist_on_schema(connection: sqlite3.Connection, path: Path) -> None:
+    """Let through the schema of this version.
+
+    Raises:
+        StoreError: it is another.
+    """
+    wanted, found = len(load_migrations("sqlite")), schema_version(connection)
+    if found != wanted:
+        raise StoreError(
+            f"store {path}: it has schema {found}, this version works with {wanted}; run `houdini-relay store migrate`"
+        )
 
 
 @contextmanager
@@ -64,13 +113,19 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection to a store that nobody uses, for one thread at a time; its lock is held meanwhile.
+
+    Raises:
+        StoreError: there is no such store, it is in use, or it cannot be opened.
+    """
     if not os.path.exists(path):  # unlike Path.exists it answers for a forbidden folder, too
         raise StoreError(f"store {path}: there is no such file")
     with _locked(path):
         try:
             # Writable, because what a crash left in the -wal has to be taken in before anything can be read.
-            connection = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None)
+            where = f"file:{quote(str(path))}?mode=rw"
+            connection = sqlite3.connect(where, uri=True, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
             raise explain(error, path) from error
         try:

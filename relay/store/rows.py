@@ -1,12 +1,14 @@
 """Between the store's values and a SQL driver's rows; the same for both stores."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any, Final
 
 import msgspec
 
 from relay.model import DeadReason, Delivery, DeliveryStatus, Event, KnownOrder, OrderFacts, Origin
-from relay.store.base import DeliveryOfOrder, PlannedEvent, Question, Settlement
+from relay.standing import Breaker, Standing
+from relay.store.values import DeliveryOfOrder, PlannedEvent, Question, Settlement
 
 STATE_WORDS: Final = (
     DeliveryStatus.PENDING,
@@ -17,6 +19,12 @@ STATE_WORDS: Final = (
     DeliveryStatus.CANCELLED,
 )
 """The column `deliveries.state` in words; ready and blocked are both pending."""
+
+END_STATES: Final[Mapping[DeliveryStatus, int]] = {word: code for code, word in enumerate(STATE_WORDS) if code > 1}
+"""The words that end a delivery as `deliveries.state`."""
+
+_STANDING_FIELDS: Final = tuple(one.name for one in fields(Standing))
+"""In the order of the columns of the query `standing`."""
 
 
 def order_from_row(row: Sequence[Any]) -> KnownOrder:
@@ -72,21 +80,24 @@ def event_to_row(planned: PlannedEvent) -> Mapping[str, Any]:
     }
 
 
-def delivery_from_row(row: Sequence[Any], target: str) -> Delivery:
-    """A row of the query `claim`."""
-    delivery_id, attempts_made, created_ms, replay, *event = row
+def delivery_from_row(row: Sequence[Any], target: str, *, probe: bool) -> Delivery:
+    """A row of the query `claimed`."""
+    delivery_id, attempts_made, steps_used, created_ms, first_attempt_ms, manual, *event = row
     return Delivery(
         id=delivery_id,
         target=target,
         event=event_from_row(event),
         attempts_made=attempts_made,
+        steps_used=steps_used,
         created_ms=created_ms,
-        replay=bool(replay),
+        first_attempt_ms=first_attempt_ms,
+        manual=bool(manual),
+        probe=probe,
     )
 
 
 def event_from_row(row: Sequence[Any]) -> Event:
-    """The event columns in the order of the query `claim`."""
+    """The event columns in the order of the query `claimed`."""
     webhook_id, lane, kind, at_ms, sequence, status, previous, changed, origin, body = row
     facts = None
     if sequence is not None:
@@ -102,9 +113,9 @@ def event_from_row(row: Sequence[Any]) -> Event:
 
 def delivery_of_order_from_row(row: Sequence[Any]) -> DeliveryOfOrder:
     """A row of the query `order_deliveries`."""
-    lane, webhook_id, sequence, status, target, state, reason, replay = row
+    lane, webhook_id, sequence, status, target, state, reason, replay, moves_status = row
     words = STATE_WORDS[state], None if reason is None else DeadReason(reason)
-    return DeliveryOfOrder(lane, webhook_id, sequence, status, target, *words, replay)
+    return DeliveryOfOrder(lane, webhook_id, sequence, status, target, *words, replay, bool(moves_status))
 
 
 def question_from_row(row: Sequence[Any]) -> Question:
@@ -127,15 +138,56 @@ def question_to_row(question: Question) -> Mapping[str, Any]:
 
 def attempt_to_row(settlement: Settlement, number: int) -> Mapping[str, Any]:
     """Parameters of the query `insert_attempt`."""
-    attempt = settlement.attempt
+    attempt, delivery = settlement.attempt, settlement.delivery
     return {
-        "id": settlement.delivery_id,
+        "id": delivery.id,
         "number": number,
         "at_ms": attempt.at_ms,
         "duration_ms": attempt.duration_ms,
         "outcome": attempt.outcome.value,
         "status_code": attempt.status_code,
+        "kind": attempt.kind and attempt.kind.value,
         "error": attempt.error,
         "response_body": attempt.response_body,
-        "manual": int(attempt.manual),
+        "headers": msgspec.json.encode(dict(attempt.headers)).decode(),
+        "dns_ms": attempt.timings.dns_ms,
+        "connect_ms": attempt.timings.connect_ms,
+        "tls_ms": attempt.timings.tls_ms,
+        "first_byte_ms": attempt.timings.first_byte_ms,
+        "manual": int(delivery.manual),
+        "probe": int(delivery.probe),
     }
+
+
+def standing_from_row(row: Sequence[Any]) -> Standing:
+    """A row of the query `standing`.
+
+    Raises:
+        ValueError: something is written there that this program never writes; says what.
+    """
+    values = dict(zip(_STANDING_FIELDS, row, strict=True))
+    for name in ("configured", "paused_by_config", "several_orders"):
+        values[name] = bool(values[name])
+    for name in ("failures", "probes_failed"):
+        if values[name] < 0:
+            raise ValueError(f"{name} is {values[name]}")
+    if values["allowance"] is not None and values["allowance"] < 1:
+        raise ValueError(f"allowance is {values['allowance']}")
+    if values["breaker"] not in (Breaker.CLOSED, Breaker.OPEN):  # half_open is how an open one is shown
+        raise ValueError(f"breaker is {values['breaker']!r}")
+    values["breaker"] = Breaker(values["breaker"])
+    try:
+        values["vain_probes"] = msgspec.json.decode(values["vain_probes"], type=tuple[int, ...])
+    except msgspec.DecodeError as error:
+        raise ValueError(f"vain_probes is no list of moments ({error})") from error
+    return Standing(**values)
+
+
+def standing_to_row(standing: Standing) -> dict[str, Any]:
+    """Parameters of the query `write_standing`, the target's id aside."""
+    values = {name: getattr(standing, name) for name in _STANDING_FIELDS}
+    for name in ("configured", "paused_by_config", "several_orders"):
+        values[name] = int(values[name])
+    values["breaker"] = standing.breaker.value
+    values["vain_probes"] = msgspec.json.encode(standing.vain_probes).decode()
+    return values

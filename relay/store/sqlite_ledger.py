@@ -2,25 +2,16 @@
 
 import json
 import sqlite3
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Final, TypeVar
+from collections.abc import Collection, Mapping, Sequence
 
 from relay.model import KnownOrder
-from relay.store.base import DeliveryOfOrder, Gap, OpenOrder, Question
-from relay.store.migrate import load_queries
 from relay.store.rows import delivery_of_order_from_row, order_from_row, question_from_row
+from relay.store.sqlite_verbs import SQL, Verbs
+from relay.store.values import DeliveryOfOrder, Gap, OpenOrder, Question
 
-T = TypeVar("T")
-SQL: Final = load_queries("sqlite")
 
-
-class Ledger(ABC):
+class Ledger(Verbs):
     """Verbs that read or write single facts; each is one small transaction."""
-
-    @abstractmethod
-    async def _run(self, work: Callable[[sqlite3.Connection], T], after: Callable[[T], None] | None = None) -> T:
-        """Run `work` in a transaction on the one connection; `after` on the event loop once it is committed."""
 
     async def known_orders(self, houdini_ids: Collection[str]) -> Mapping[str, KnownOrder]:
         """The projections of those of these orders that are known."""
@@ -79,9 +70,14 @@ class Ledger(ABC):
         return bool(rows and rows[0][0])
 
     async def ended_orders(self, houdini_ids: Collection[str], terminal_before_ms: int) -> set[str]:
-        """Those of these orders that have aged out, or were terminal before that moment and still are."""
+        """Those of these orders that were terminal before that moment and still are."""
         bound = {"ids": json.dumps(list(houdini_ids)), "terminal_before": terminal_before_ms}
         return await self._run(lambda connection: {row[0] for row in connection.execute(SQL["ended_orders"], bound)})
+
+    async def aged_out_orders(self, houdini_ids: Collection[str]) -> set[str]:
+        """Those of these orders that have aged out."""
+        bound = {"ids": json.dumps(list(houdini_ids))}
+        return await self._run(lambda connection: {row[0] for row in connection.execute(SQL["aged_out_orders"], bound)})
 
     async def begin_gap(self, from_ms: int, cause: str) -> None:
         """Record that there is no subscription; while a gap is open this does nothing."""
@@ -102,25 +98,6 @@ class Ledger(ABC):
         """Gaps of at least this length, open ones included, newest first."""
         bound = {"limit": limit, "at_least": at_least_ms}
         return await self._run(lambda connection: [Gap(*row) for row in connection.execute(SQL["gaps"], bound)])
-
-    async def shift_due(self, target: str, by_ms: int, after_ms: int) -> None:
-        """The wall clock was set back: move the due times that lie after `after_ms` along with it."""
-        bound = {"target": target, "by_ms": by_ms, "after_ms": after_ms}
-        await self._run(lambda connection: connection.execute(SQL["shift_due"], bound).rowcount)
-
-    async def clamp_due(self, target: str, latest_ms: int) -> None:
-        """Nothing may be due later than this."""
-        bound = {"target": target, "latest_ms": latest_ms}
-        await self._run(lambda connection: connection.execute(SQL["clamp_due"], bound).rowcount)
-
-    async def resume(self, target: str, now_ms: int) -> bool:
-        """Let a parked or paused target be sent to again; False when it was neither."""
-        bound = {"target": target, "now": now_ms}
-        return await self._run(lambda connection: connection.execute(SQL["resume"], bound).rowcount > 0)
-
-    async def orphans(self) -> Mapping[str, int]:
-        """Targets that are no longer configured, with the deliveries they still hold."""
-        return await self._run(lambda connection: dict(connection.execute(SQL["orphans"]).fetchall()))
 
 
 def read_known_orders(connection: sqlite3.Connection, bound: Mapping[str, str]) -> dict[str, KnownOrder]:

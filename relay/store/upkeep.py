@@ -7,13 +7,15 @@ import asyncio
 import os
 import sqlite3
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 from relay.errors import StoreError
+from relay.standing import Breaker, Ordering
 from relay.store.migrate import load_migrations, load_queries, schema_version
+from relay.store.rows import standing_from_row
 
 PAGES_A_STEP: Final = 128
 """Half a megabyte: about a millisecond from the page cache, so that commits between two steps hardly wait."""
@@ -28,6 +30,8 @@ _FAULTS: Final = {
     "fault_no_target": "delivery {0} has no target {1}",
     "fault_wrong_lane": "delivery {0} stands in lane {1}, its event in {2}",
     "fault_state": "delivery {0} has the unknown state {1}",
+    "fault_steps": "delivery {0} has used {1} steps of its schedule in {2} attempts, or is asked for although it ended",
+    "fault_finished": "delivery {0} is in state {1}, but the time of its end is {2}",
     "fault_order_event": "order {0} names {1} as its last event, but that is {2}",
     "fault_order_sequence": "order {0} counts {1} events, but its newest has number {2}",
     "fault_orphan_event": "event {0} is of order {1}, which is not known",
@@ -140,12 +144,26 @@ def find_faults(connection: sqlite3.Connection) -> list[str]:
         return faults
     for name, sentence in _FAULTS.items():
         faults += _shortened(sentence.format(*row) for row in connection.execute(_QUERIES[name]))
-    return faults
+    return faults + _shortened(_standing_faults(connection))
 
 
 def count_open(connection: sqlite3.Connection) -> Mapping[int, int]:
     """How many deliveries of each target have not ended."""
     return dict(connection.execute(_QUERIES["count_open_all"]))
+
+
+def _standing_faults(connection: sqlite3.Connection) -> Iterator[str]:
+    """What cannot be understood about a target as a whole, or contradicts itself."""
+    for target_id, name, ordering, _ in connection.execute(_QUERIES["targets"]).fetchall():
+        try:
+            standing = standing_from_row(connection.execute(_QUERIES["standing"], (target_id,)).fetchone())
+        except ValueError as error:
+            yield f"target {name}: {error}"
+            continue
+        if ordering not in set(Ordering):
+            yield f"target {name}: ordering is {ordering!r}"
+        if (standing.breaker is Breaker.OPEN) != (standing.probe_due_ms is not None):
+            yield f"target {name}: its breaker is {standing.breaker}, but its next probe is {standing.probe_due_ms}"
 
 
 def _schema_faults(connection: sqlite3.Connection) -> list[str]:

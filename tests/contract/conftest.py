@@ -10,7 +10,7 @@ from relay.store.sqlite import SqliteStore
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     def over(path: Path) -> SqliteStore:
-        return SqliteStore(path, lambda: 1_000, lambda _seconds: None)
+        return SqliteStore(path, lambda: made.now_ms, lambda _seconds: None)
 
     made = Bench(lambda: over(tmp_path / "relay.db"), over)
     await made.open()

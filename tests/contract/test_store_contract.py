@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 from support.factories import event, known
-from support.stores import Bench, again, dead, delivered, question
+from support.stores import Bench, again, dead, delivered, question, up_to
 
 from relay.errors import StoreError
-from relay.store.base import IngestPlan
+from relay.store.values import IngestPlan
 
 
 async def test_an_event_becomes_one_delivery_per_target_and_wakes_them(bench: Bench):
@@ -16,7 +16,7 @@ async def test_an_event_becomes_one_delivery_per_target_and_wakes_them(bench: Be
     assert bench.woken == [{"alpha", "beta"}]
     (one,) = await bench.claim("alpha")
     assert one.event == event("o1", 4, body=b'{"odd" : 1.0E5}')
-    assert (one.target, one.attempts_made, one.created_ms, one.replay) == ("alpha", 0, 1_000, False)
+    assert (one.target, one.attempts_made, one.steps_used, one.created_ms, one.manual) == ("alpha", 0, 0, 1_000, False)
     (other,) = await bench.claim("beta")
     assert other.id != one.id
 
@@ -81,14 +81,14 @@ async def test_a_postponed_head_blocks_its_lane_but_no_other(bench: Bench):
 async def test_a_claim_excludes_and_says_when_the_next_is_due(bench: Bench):
     await bench.add_life("o1", 1)
     await bench.add_life("o2", 1)
-    first = await bench.store.claim("alpha", 1, 10_000)
+    first = await bench.store.claim("alpha", up_to(1), 10_000)
     assert len(first.deliveries) == 1
-    second = await bench.store.claim("alpha", 5, 10_000)
+    second = await bench.store.claim("alpha", up_to(5), 10_000)
     assert len(second.deliveries) == 1
     assert second.deliveries[0].id != first.deliveries[0].id
     assert await bench.claim() == []
     await bench.settle(again(first.deliveries[0], due_ms=33_000))
-    assert (await bench.store.claim("alpha", 5, 10_000)).next_due_ms == 33_000
+    assert (await bench.store.claim("alpha", up_to(5), 10_000)).next_due_ms == 33_000
 
 
 async def test_a_released_claim_can_be_claimed_again_and_burns_no_attempt(bench: Bench):
@@ -120,18 +120,20 @@ async def test_a_parked_target_keeps_its_deliveries_and_claims_none(bench: Bench
     await bench.add_life("o1", 1)
     await bench.add_life("o2", 1)
     head = (await bench.claim())[0]
-    await bench.settle(again(head, due_ms=2_000, park=True))
+    await bench.settle(again(head, due_ms=2_000, gone=True))
     await bench.restart()
     assert await bench.claim("alpha") == []
     backlog = await bench.store.backlog()
-    assert (backlog["alpha"].pending, backlog["alpha"].stopped) == (2, True)
-    assert (backlog["beta"].pending, backlog["beta"].stopped) == (2, False)
+    assert (backlog["alpha"].pending, backlog["alpha"].standing.state) == (2, "parked")
+    assert (backlog["beta"].pending, backlog["beta"].standing.state) == (2, "active")
 
 
 async def test_a_target_that_leaves_and_returns_finds_its_deliveries(bench: Bench):
     await bench.add_life("o1", 1)
     await bench.restart(["beta"])
-    assert set(await bench.store.backlog()) == {"beta"}
+    backlog = await bench.store.backlog()
+    assert (backlog["alpha"].pending, backlog["alpha"].standing.state) == (1, "orphaned")
+    assert await bench.claim("alpha") == []
     await bench.restart(["alpha", "beta"])
     assert len(await bench.claim("alpha")) == 1
 

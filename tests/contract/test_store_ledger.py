@@ -9,7 +9,7 @@ from support.stores import Bench, again, dead, delivered
 
 from relay.errors import StoreError
 from relay.model import DeadReason, DeliveryStatus
-from relay.store.base import DeliveryOfOrder, Gap, IngestPlan
+from relay.store.values import DeliveryOfOrder, Gap, IngestPlan
 
 MINUTE = 60_000
 
@@ -61,7 +61,8 @@ async def test_only_404s_far_enough_apart_age_an_order_out(bench: Bench):
     assert [one.houdini_id for one in await bench.store.open_orders(10)] == ["o1"]
     assert await bench.store.note_hidden("o1", 20 * MINUTE, 10 * MINUTE, 3)
     assert await bench.store.open_orders(10) == []
-    assert await bench.store.ended_orders(["o1", "o2"], 0) == {"o1"}
+    assert await bench.store.aged_out_orders(["o1", "o2"]) == {"o1"}
+    assert await bench.store.ended_orders(["o1", "o2"], 10**15) == set()  # it has not ended, it is only out of sight
 
 
 async def test_being_seen_again_starts_the_count_anew(bench: Bench):
@@ -74,7 +75,7 @@ async def test_being_seen_again_starts_the_count_anew(bench: Bench):
     assert await bench.store.note_hidden("o1", 40 * MINUTE, 10 * MINUTE, 3)
     await seen(bench, "o1", 3, now_ms=50 * MINUTE)
     assert [one.houdini_id for one in await bench.store.open_orders(10)] == ["o1"]
-    assert await bench.store.ended_orders(["o1"], 0) == set()
+    assert await bench.store.aged_out_orders(["o1"]) == set()
 
 
 async def test_a_clock_set_back_does_not_stop_the_count(bench: Bench):
@@ -137,7 +138,7 @@ async def test_a_replay_waits_at_the_tail_of_its_lane_under_the_same_id(bench: B
     assert (await bench.store.backlog())["alpha"].pending == 2
     order = []
     while claimed := await bench.claim():
-        order += [(one.event.webhook_id, one.replay) for one in claimed]
+        order += [(one.event.webhook_id, one.manual) for one in claimed]
         await bench.settle(*(delivered(one) for one in claimed))
     assert order == [("evt_o1_2", False), ("evt_o1_1", True)]
     assert (await bench.store.backlog())["alpha"].pending == 0
@@ -160,7 +161,7 @@ async def test_a_replay_in_an_empty_lane_is_due_at_once(bench: Bench):
     await bench.store.replay("alpha", ["evt_o1_1"], 3_000)
     assert await bench.claim(now_ms=2_999) == []
     (again_,) = await bench.claim(now_ms=3_000)
-    assert (again_.event.webhook_id, again_.replay, again_.attempts_made) == ("evt_o1_1", True, 0)
+    assert (again_.event.webhook_id, again_.manual, again_.attempts_made) == ("evt_o1_1", True, 0)
 
 
 async def test_the_same_notice_is_sent_once(bench: Bench):

@@ -26,6 +26,7 @@ from relay.errors import StoreBroken, StoreError
 from relay.store import migrate
 from relay.store.offline import check_file
 from relay.store.sqlite import SqliteStore
+from relay.store.values import TargetEntry
 
 CHILD = Path(__file__).parents[1] / "support" / "store_child.py"
 SENTENCES = "disk I/O error|what was read is damaged; run `houdini-relay store check`"
@@ -197,7 +198,7 @@ def open_as_nobody(path: Path) -> str:
 async def open_and_explain(path: Path) -> str:
     store = make_store(path)
     try:
-        await store.open(["alpha"])
+        await store.open([TargetEntry("alpha")])
     except StoreError as error:
         return str(error)
     await store.close()
@@ -248,7 +249,7 @@ async def test_a_filesystem_without_locks_is_named(tmp_path: Path, monkeypatch: 
 async def test_another_program_in_the_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Failure mode 79: it holds the file without having asked for our lock."""
     monkeypatch.setattr("relay.store.writer._PRAGMAS", ("journal_mode=WAL", "busy_timeout=0"))
-    await (store := make_store(tmp_path / "relay.db")).open(["alpha"])
+    await (store := make_store(tmp_path / "relay.db")).open([TargetEntry("alpha")])
     intruder = sqlite3.connect(tmp_path / "relay.db", isolation_level=None)
     intruder.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreBroken, match="another program has it open without asking"):
@@ -284,7 +285,7 @@ async def test_a_page_that_rots_while_it_runs_breaks_the_store(tmp_path: Path):
 async def test_a_commit_forced_to_fail_in_the_thread_resolves_every_caller(tmp_path: Path):
     """A writer that dies without a word would leave its callers waiting for ever."""
     store = make_store(tmp_path / "relay.db")
-    await store.open(["alpha"])
+    await store.open([TargetEntry("alpha")])
 
     def fall_over(_connection: sqlite3.Connection) -> None:
         raise sqlite3.OperationalError("disk I/O error")

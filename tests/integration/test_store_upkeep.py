@@ -68,6 +68,26 @@ HARM = {
     "a target gone": (["DELETE FROM targets WHERE name = 'beta'"], "has no target 2"),
     "a delivery in a foreign lane": (["UPDATE deliveries SET lane = 'o9' WHERE id = 1"], "lane o9, its event in o1"),
     "an unknown state": (["UPDATE deliveries SET state = 9 WHERE id = 1"], "delivery 1 has the unknown state 9"),
+    "more steps than attempts": (
+        ["UPDATE deliveries SET steps_used = 1 WHERE id = 5"],
+        "delivery 5 has used 1 steps of its schedule in 0 attempts",
+    ),
+    "an end without its time": (
+        ["UPDATE deliveries SET finished_ms = NULL WHERE id = 1"],
+        "delivery 1 is in state 2, but the time of its end is None",
+    ),
+    "an unknown breaker": (["UPDATE targets SET breaker = 'half_open' WHERE id = 1"], "alpha: breaker is 'half_open'"),
+    "an open breaker that is never tried": (
+        ["UPDATE targets SET breaker = 'open' WHERE id = 1"],
+        "target alpha: its breaker is open, but its next probe is None",
+    ),
+    "an unknown ordering": (["UPDATE targets SET ordering = 'fifo' WHERE id = 2"], "target beta: ordering is 'fifo'"),
+    "probes that are no list": (
+        ["UPDATE targets SET vain_probes = '{1:' WHERE id = 1"],
+        "target alpha: vain_probes is no list of moments",
+    ),
+    "an allowance of nothing": (["UPDATE targets SET allowance = 0 WHERE id = 1"], "target alpha: allowance is 0"),
+    "failures below none": (["UPDATE targets SET failures = -1 WHERE id = 1"], "target alpha: failures is -1"),
     "a last event that is not the newest": (
         ["UPDATE orders SET last_event_id = 1, sequence = 1 WHERE houdini_id = 'o1'"],
         "order o1 names 1 as its last event, but that is not its newest",
@@ -138,7 +158,7 @@ async def test_check_says_more_when_there_is_more(bench: Bench, tmp_path: Path):
 async def test_check_compares_the_counters_of_a_running_store(bench: Bench):
     await bench.add_life("o1", 2)
     assert isinstance(bench.store, SqliteStore)
-    bench.store._open_count[1] += 3
+    bench.store._targets["alpha"].open_count += 3
     assert await bench.store.check() == ["target alpha counts 5 open deliveries, the file has 2"]
 
 

@@ -7,16 +7,16 @@ import sqlite3
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
 from typing import Any, Final, TypeVar
 
+from support.stores import entries, parks, up_to
+
 from relay.clock import Clock
-from relay.delivery import retry
 from relay.errors import StoreError
 from relay.metrics import Metrics
-from relay.model import Attempt, Delivery, DeliveryStatus, Origin, Outcome, Snapshot
-from relay.store.base import IngestPlan, Settlement
-from relay.store.sqlite import SqliteStore
+from relay.model import Attempt, Delivery, DeliveryStatus, Event, Origin, Outcome, Snapshot
+from relay.store.sqlite import SqliteStore, Written
+from relay.store.values import IngestPlan, Settlement
 from relay.upstream.diff import SETTLING
 from relay.upstream.ingest import Ingest, Intake
 from relay.upstream.protocol import parse_order, snapshot
@@ -29,7 +29,6 @@ TARGETS: Final = (STEADY, PICKY, GONE)
 """`steady` gets every event, `picky` only ends, `gone` everything until it answers 410."""
 
 PICKY_TYPES: Final = frozenset({"order.finished", "order.failed", "order.expired", "order.refunded", "order.deleted"})
-POLICY: Final = retry.RetryPolicy((1.0,) * 1_000, 0.0, 3600.0)
 
 NEXT: Final[Mapping[int, tuple[int, ...]]] = {
     -2: (-1, 0), -1: (0,), 0: (1, 5), 5: (1, 8), 1: (2,), 2: (3, 4, 6), 3: (4, 6), 4: (8,), 6: (7, 8), 7: (8,), 8: (),
@@ -38,6 +37,11 @@ NEXT: Final[Mapping[int, tuple[int, ...]]] = {
 
 
 METRICS: Final = Metrics("test")
+
+
+def wanted_by(event_type: str) -> tuple[str, ...]:
+    return TARGETS if event_type in PICKY_TYPES else (STEADY, GONE)
+
 
 LONGEST_WAIT_MS: Final = 1_000
 
@@ -56,7 +60,7 @@ class CrashImage(SqliteStore):
     image: Path | None = None
     file: Path
 
-    def _write_plan(self, connection: sqlite3.Connection, plan: IngestPlan) -> list[str]:
+    def _write_plan(self, connection: sqlite3.Connection, plan: IngestPlan) -> Written:
         written = super()._write_plan(connection, plan)
         if self.image is not None:
             copy_files(self.file, self.image)
@@ -127,7 +131,7 @@ class Receivers:
         event = delivery.event
         assert self.bodies.setdefault(event.webhook_id, event.body) == event.body, "two changes under one id"
         self.acknowledged.add((delivery.target, event.webhook_id))
-        if not delivery.replay and event.facts is not None:
+        if not delivery.manual and event.facts is not None:
             lane = (delivery.target, event.lane)
             assert event.facts.sequence >= self.furthest.get(lane, 0), "a lane stepped back"
             self.furthest[lane] = event.facts.sequence
@@ -140,7 +144,6 @@ class Relay:
         self.folder = folder
         self.clock = VirtualClock()
         self.loop = asyncio.new_event_loop()
-        self.rng = Random(0)
         self.lives = 0
         self.in_flight: list[Delivery] = []
         self.written = self.used = False
@@ -157,15 +160,15 @@ class Relay:
     async def _start(self, file: Path) -> None:
         self.store = CrashImage(file, self.clock.wall_ms, lambda _seconds: None)
         self.store.file = file
-        await self.store.open(TARGETS)
+        await self.store.open(entries(TARGETS))
         self.intake = Intake()
         for target in TARGETS:
             await self.store.clamp_due(target, self.clock.wall + LONGEST_WAIT_MS)
         self.ingest = Ingest(self.intake, self.store, PARTNER, self.route, METRICS, self.clock)
 
     @staticmethod
-    def route(event_type: str) -> tuple[str, ...]:
-        return TARGETS if event_type in PICKY_TYPES else (STEADY, GONE)
+    def route(event: Event) -> tuple[str, ...]:
+        return wanted_by(event.type)
 
     def stop(self) -> None:
         self.do(self.store.close())
@@ -233,27 +236,18 @@ class Relay:
         return self.do(self.store.resume(target, self.clock.wall))
 
     def claim(self, target: str, limit: int) -> list[Delivery]:
-        claimed = list(self.do(self.store.claim(target, limit, self.clock.wall)).deliveries)
+        claimed = list(self.do(self.store.claim(target, up_to(limit), self.clock.wall)).deliveries)
         self.in_flight += claimed
         return claimed
 
     def settle(self, delivery: Delivery, attempt: Attempt) -> None:
-        """Decide as the scheduler does, write it."""
-        decision = retry.decide(attempt, delivery.attempts_made + 1, POLICY, self.rng, self.clock.wall)
-        match decision:
-            case retry.Delivered():
-                end = DeliveryStatus.DELIVERED, None, False
-            case retry.Park():
-                end = DeliveryStatus.PENDING, self.clock.wall, True
-            case retry.RetryIn(seconds):
-                end = DeliveryStatus.PENDING, self.clock.wall + round(seconds * 1000), False
-            case retry.Dead(reason):
-                raise AssertionError(f"the schedule is not meant to end here: {reason}")
-        status, due_ms, park = end
-        settlement = Settlement(delivery.id, delivery.target, attempt, status, due_ms=due_ms, park=park)
+        """Again after a second, or at once where a 410 parks."""
+        status = DeliveryStatus.DELIVERED if attempt.outcome is Outcome.OK else DeliveryStatus.PENDING
+        waits_ms = 0 if attempt.outcome is Outcome.GONE else LONGEST_WAIT_MS
+        settlement = Settlement(delivery, attempt, status, due_ms=self.clock.wall + waits_ms)
         self.in_flight.remove(delivery)
         self.written = self.used = True
-        self.do(self.store.settle([settlement], self.clock.wall))
+        self.do(self.store.settle([settlement], parks, self.clock.wall))
 
     def replay(self, target: str, webhook_id: str) -> int:
         self.written = self.used = True

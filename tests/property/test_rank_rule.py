@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support.factories import snapshot
 
 from relay.model import KnownOrder, Origin, Snapshot
-from relay.store.base import Question
+from relay.store.values import Question
 from relay.upstream.planner import Entry, Situation, plan_batch
 
 SETTLING = 5.0

@@ -13,13 +13,19 @@ from relay.board import Board
 from relay.clock import Clock
 from relay.config import Settings
 from relay.config.loader import parse
-from relay.delivery.scheduler import Context, Scheduler
-from relay.delivery.sender import Sender
+from relay.delivery.janitor import Janitor
+from relay.delivery.lookup import Lookup
+from relay.delivery.routing import routed
+from relay.delivery.scheduler import Scheduler
+from relay.delivery.settler import Context
+from relay.delivery.target_client import connect
 from relay.metrics import Metrics
+from relay.model import Event
 from relay.simulator.receiver import Receiver
 from relay.simulator.server import SimulatedUpstream
 from relay.simulator.world import World
 from relay.store.sqlite import SqliteStore
+from relay.store.values import TargetEntry
 from relay.upstream.ingest import Ingest, Intake
 from relay.upstream.supervisor import Supervisor
 
@@ -60,31 +66,35 @@ class WholeRelay:
         self._lives = 0
 
     async def start(self) -> None:
-        self.board, metrics, sender = Board(), Metrics("test"), Sender(self._clock, "test")
+        self.board, metrics = Board(), Metrics("test")
         self.store = SqliteStore(self._file, self._clock.wall_ms, lambda _seconds: None)
-        await self.store.open([target.name for target in self._settings.targets])
+        targets = self._settings.targets
+        await self.store.open([TargetEntry(target.name) for target in targets])
         self.intake = Intake()
         upstream, clock = self._settings.upstream, self._clock
-        scheduler = Scheduler(
-            self._settings.targets, Context(self.store, sender, metrics, clock, self._rng), self.board
-        )
+        self._lookup = Lookup(clock)
+        self._clients = {
+            target.name: connect(target, self._lookup, clock, "test", partner_id=PARTNER) for target in targets
+        }
+        context = Context(self.store, metrics, clock, self._rng)
+        scheduler = Scheduler(targets, self._clients, context, self.board)
+        janitor = Janitor(targets, self._settings.store.retention, context, self.board)
         ingest = Ingest(self.intake, self.store, upstream.partner_id, self._route, metrics, clock, SETTLING)
         supervisor = Supervisor(
             upstream, self.intake, self.store, self.board, metrics, clock, self._rng, "test",
             route=self._route, settling=SETTLING,
         )  # fmt: skip
-        await sender.open()
-        self._sender = sender
-        self._rooms = [asyncio.create_task(room.run()) for room in (scheduler, ingest, supervisor)]
+        self._rooms = [asyncio.create_task(room.run()) for room in (scheduler, janitor, ingest, supervisor)]
 
-    def _route(self, event_type: str) -> tuple[str, ...]:
-        return tuple(target.name for target in self._settings.targets if target.wants(event_type))
+    def _route(self, event: Event) -> tuple[str, ...]:
+        return routed(self._settings.targets, event)
 
     async def stop(self) -> None:
         for room in self._rooms:
             room.cancel()
         await asyncio.gather(*self._rooms, return_exceptions=True)
-        await self._sender.close()
+        await asyncio.gather(*(client.close() for client in self._clients.values()))
+        self._lookup.close()
         await self.store.close()
 
     async def crash(self) -> None:
@@ -144,6 +154,7 @@ class Whole:
                     "secrets": [SECRET],
                     "timeout": "5s",
                     "retry": {"schedule": ["1s"] * 50},
+                    "breaker": {"failures": 5, "probe": {"initial": "1s", "max": "4s"}},
                 }
             ],
         }

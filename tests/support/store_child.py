@@ -13,12 +13,12 @@ from random import Random
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from support.factories import event, known
-from support.stores import delivered
+from support.stores import as_it_was, delivered, entries, up_to
 
 from relay.errors import StoreError
 from relay.model import KnownOrder
-from relay.store.base import IngestPlan, PlannedEvent
 from relay.store.sqlite import SqliteStore
+from relay.store.values import IngestPlan, PlannedEvent
 
 TARGETS = ("alpha", "beta")
 
@@ -41,15 +41,15 @@ async def work(store: SqliteStore, rounds: int) -> None:
         plan = await store.ingest(ids, lambda orders, ids=ids: next_events(orders, ids))
         print("I", *(planned.event.webhook_id for planned in plan.events), flush=True)
         for target in TARGETS:
-            claimed = (await store.claim(target, chance.choice([1, 10]), 5_000)).deliveries
-            await store.settle([delivered(one) for one in claimed], 2_000)
+            claimed = (await store.claim(target, up_to(chance.choice([1, 10])), 5_000)).deliveries
+            await store.settle([delivered(one) for one in claimed], as_it_was, 2_000)
             print("A", *(one.id for one in claimed), flush=True)
 
 
 async def main(path: Path, rounds: int) -> int:
     store = SqliteStore(path, lambda: 1_000, lambda _seconds: None)
     try:
-        await store.open(TARGETS)
+        await store.open(entries(TARGETS))
         print("opened", flush=True)
         await work(store, rounds)
     except StoreError as error:

@@ -10,8 +10,9 @@ from relay.board import UpstreamBoard, UpstreamState
 from relay.clock import Clock
 from relay.config.settings import BackfillSettings, HeartbeatSettings, ReconnectSettings, UpstreamSettings
 from relay.metrics import Metrics
-from relay.model import Secret, Snapshot
-from relay.store.base import Gap, IngestPlan, OpenOrder, Question
+from relay.model import Snapshot
+from relay.secret import Secret
+from relay.store.values import Gap, IngestPlan, OpenOrder, Question
 from relay.upstream.session import Surroundings
 
 
@@ -117,6 +118,9 @@ class MemoryStore:
         return False
 
     async def ended_orders(self, houdini_ids: Sequence[str], terminal_before_ms: int) -> set[str]:
+        return set()
+
+    async def aged_out_orders(self, houdini_ids: Sequence[str]) -> set[str]:
         return set()
 
     async def due_questions(self, now_ms: int, limit: int) -> Sequence[Question]:

@@ -112,6 +112,7 @@ class House:
         config = settings(
             over.pop("websocket_url", upstream.websocket_url), upstream.rest_url, backfill=backfill, **over
         )
+        self.config = config
         rng: Any = Top()
         around = (self.board, self.metrics, clock, rng, "0")
         self.supervisor = Supervisor(config, self.intake, self.store, *around, route=lambda _kind: ("alpha",))

@@ -9,8 +9,8 @@ from support.upstream_kit import Room
 from support.upstream_script import ScriptedUpstream
 
 from relay.metrics import Metrics
-from relay.store.base import Gap, Question
 from relay.store.sqlite import SqliteStore
+from relay.store.values import Gap, Question, TargetEntry
 from relay.upstream.ingest import Ingest, Intake
 
 FAR = 2**50
@@ -26,7 +26,7 @@ class RealRoom(Room):
         self.ingest = Ingest(self.intake, store, "p", lambda _kind: ("alpha",), Metrics("0"), clock)
 
     async def __aenter__(self) -> "RealRoom":
-        await self.store.open(["alpha"])
+        await self.store.open([TargetEntry("alpha")])
         self._pump = asyncio.create_task(self._ingest_all())
         return self
 

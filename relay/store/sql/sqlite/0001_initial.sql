@@ -5,17 +5,29 @@ CREATE TABLE meta(
 
 -- One row a target: everything that must survive a restart about it as a whole.
 CREATE TABLE targets(
-  id                   INTEGER PRIMARY KEY AUTOINCREMENT,
-  name                 TEXT NOT NULL UNIQUE,
-  configured           INTEGER NOT NULL DEFAULT 1,   -- 0: orphaned, its deliveries are kept
-  paused_ms            INTEGER,
-  parked_ms            INTEGER,
-  resumed_ms           INTEGER,
-  breaker              TEXT NOT NULL DEFAULT 'closed',
-  consecutive_failures INTEGER NOT NULL DEFAULT 0,
-  breaker_changed_ms   INTEGER,
-  probe_due_ms         INTEGER,
-  throttled_until_ms   INTEGER
+  id                 INTEGER PRIMARY KEY AUTOINCREMENT,
+  name               TEXT NOT NULL UNIQUE,
+  ordering           TEXT NOT NULL DEFAULT 'per_order',
+  reach              TEXT NOT NULL DEFAULT '',   -- keyed digest of where and how it is reached
+  configured         INTEGER NOT NULL DEFAULT 1, -- 0: orphaned, its deliveries are kept
+  paused_ms          INTEGER,
+  paused_by_config   INTEGER NOT NULL DEFAULT 0,
+  parked_ms          INTEGER,
+  resumed_ms         INTEGER NOT NULL,
+  breaker            TEXT NOT NULL DEFAULT 'closed',
+  breaker_changed_ms INTEGER,
+  failures           INTEGER NOT NULL DEFAULT 0,
+  failing_order      TEXT,
+  several_orders     INTEGER NOT NULL DEFAULT 0,
+  vain_probes        TEXT NOT NULL DEFAULT '[]', -- JSON list of moments
+  probes_failed      INTEGER NOT NULL DEFAULT 0,
+  probe_due_ms       INTEGER,
+  throttled_until_ms INTEGER,
+  allowance          INTEGER,
+  ok_ms              INTEGER,
+  ok_order           TEXT,
+  other_ok_ms        INTEGER,
+  last_error         TEXT
 ) STRICT;
 
 -- The projection: the last believed state of every order seen.
@@ -60,13 +72,15 @@ CREATE INDEX events_lane ON events(lane, id);
 CREATE TABLE deliveries(
   id               INTEGER PRIMARY KEY AUTOINCREMENT,
   target_id        INTEGER NOT NULL REFERENCES targets(id),
-  lane             TEXT NOT NULL,
+  lane             TEXT NOT NULL,             -- the event's; with ordering none one of its own
   event_id         INTEGER NOT NULL REFERENCES events(id),
   state            INTEGER NOT NULL,
   reason           TEXT,
   replay           INTEGER NOT NULL DEFAULT 0, -- 0: made by the event; n: the nth time a person asked
   due_ms           INTEGER NOT NULL,
   attempts_made    INTEGER NOT NULL DEFAULT 0,
+  steps_used       INTEGER NOT NULL DEFAULT 0, -- of the retry schedule; probes use none
+  asked            INTEGER NOT NULL DEFAULT 0, -- 1: a person asked for the next attempt
   created_ms       INTEGER NOT NULL,
   first_attempt_ms INTEGER,
   finished_ms      INTEGER,
@@ -87,9 +101,16 @@ CREATE TABLE attempts(
   duration_ms   REAL NOT NULL,
   outcome       TEXT NOT NULL,
   status_code   INTEGER,
+  kind          TEXT,
   error         TEXT,
   response_body BLOB NOT NULL,
-  manual        INTEGER NOT NULL DEFAULT 0
+  headers       TEXT NOT NULL DEFAULT '{}',  -- JSON object
+  dns_ms        REAL,
+  connect_ms    REAL,
+  tls_ms        REAL,
+  first_byte_ms REAL,
+  manual        INTEGER NOT NULL DEFAULT 0,
+  probe         INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX attempts_delivery ON attempts(delivery_id);
 

@@ -28,9 +28,20 @@ VALUES(:webhook_id, :lane, :type, :at_ms, :sequence, :status, :previous_status, 
 ON CONFLICT(webhook_id) DO NOTHING;
 
 -- name: insert_delivery
-INSERT INTO deliveries(target_id, lane, event_id, state, due_ms, created_ms)
-SELECT :target, :lane, :event,
-       EXISTS(SELECT 1 FROM deliveries WHERE target_id = :target AND lane = :lane AND state < 2), :now, :now;
+INSERT INTO deliveries(target_id, lane, event_id, replay, state, due_ms, created_ms)
+VALUES(:target, :lane, :event, :replay,
+       EXISTS(SELECT 1 FROM deliveries WHERE target_id = :target AND lane = :lane AND state < 2), :now, :now);
+
+-- name: insert_superseded
+INSERT INTO deliveries(target_id, lane, event_id, replay, state, due_ms, created_ms, finished_ms)
+VALUES(:target, :lane, :event, :replay, 4, :now, :now, :now);
+
+-- name: supersede
+UPDATE deliveries SET state = 4, finished_ms = :now
+WHERE target_id = :target AND lane = :lane AND state < 2 AND state = 1
+  AND (:terminal OR NOT EXISTS (SELECT 1 FROM events e
+                                WHERE e.id = deliveries.event_id
+                                  AND e.status IN (SELECT value FROM json_each(:terminal_statuses))));
 
 -- name: upsert_question
 INSERT INTO questions(houdini_id, status, frame, sideways, seen_ms, ask_at_ms)
@@ -51,33 +62,64 @@ UPDATE questions SET ask_at_ms = :ask_at_ms, asked = asked + 1 WHERE houdini_id 
 -- name: count_questions
 SELECT count(*) FROM questions;
 
--- name: claim
-SELECT d.id, d.attempts_made, d.created_ms, d.replay,
+-- name: due_heads
+SELECT id FROM deliveries WHERE state = 0 AND target_id = :target AND due_ms <= :now ORDER BY due_ms, id LIMIT :limit;
+
+-- name: any_heads
+SELECT id FROM deliveries WHERE state = 0 AND target_id = :target ORDER BY due_ms, id LIMIT :limit;
+
+-- name: claimed
+SELECT d.id, d.attempts_made, d.steps_used, d.created_ms, d.first_attempt_ms, d.replay > 0 OR d.asked > 0,
        e.webhook_id, e.lane, e.type, e.at_ms, e.sequence, e.status, e.previous_status, e.changed, e.origin, e.body
-FROM (SELECT id, event_id, attempts_made, created_ms, replay, due_ms FROM deliveries
-      WHERE state = 0 AND target_id = :target AND due_ms <= :now ORDER BY due_ms, id LIMIT :limit) d
-JOIN events e ON e.id = d.event_id
-ORDER BY d.due_ms, d.id;
+FROM deliveries d JOIN events e ON e.id = d.event_id
+WHERE d.id IN (SELECT value FROM json_each(:ids)) ORDER BY d.due_ms, d.id;
 
 -- name: next_due
 SELECT min(due_ms) FROM deliveries WHERE state = 0 AND target_id = :target AND due_ms > :now;
 
--- name: target_state
-SELECT paused_ms, parked_ms FROM targets WHERE id = ?;
+-- name: standing
+SELECT configured, paused_ms, paused_by_config, parked_ms, resumed_ms, breaker, breaker_changed_ms, failures,
+       failing_order, several_orders, vain_probes, probes_failed, probe_due_ms, throttled_until_ms, allowance,
+       ok_ms, ok_order, other_ok_ms, last_error
+FROM targets WHERE id = ?;
+
+-- name: write_standing
+UPDATE targets SET
+  configured = :configured, paused_ms = :paused_ms, paused_by_config = :paused_by_config, parked_ms = :parked_ms,
+  resumed_ms = :resumed_ms, breaker = :breaker, breaker_changed_ms = :breaker_changed_ms, failures = :failures,
+  failing_order = :failing_order, several_orders = :several_orders, vain_probes = :vain_probes,
+  probes_failed = :probes_failed, probe_due_ms = :probe_due_ms, throttled_until_ms = :throttled_until_ms,
+  allowance = :allowance, ok_ms = :ok_ms, ok_order = :ok_order, other_ok_ms = :other_ok_ms, last_error = :last_error
+WHERE id = :id;
+
+-- name: bring_forward
+UPDATE deliveries SET due_ms = :now, steps_used = max(steps_used - 1, 0)
+WHERE state = 0 AND target_id = :target AND due_ms > :now;
 
 -- name: finish
 UPDATE deliveries SET
   state = :state, reason = :reason, finished_ms = :now, attempts_made = attempts_made + 1,
+  steps_used = steps_used + :step, asked = 0, first_attempt_ms = coalesce(first_attempt_ms, :at_ms),
+  last_outcome = :outcome, last_status_code = :status_code
+WHERE id = :id AND state < 2
+RETURNING lane, attempts_made;
+
+-- name: acknowledge_late
+UPDATE deliveries SET
+  state = :state, reason = NULL, finished_ms = :now, attempts_made = attempts_made + 1,
   first_attempt_ms = coalesce(first_attempt_ms, :at_ms), last_outcome = :outcome, last_status_code = :status_code
-WHERE id = :id AND state = 0
-RETURNING target_id, lane, attempts_made;
+WHERE id = :id AND state > 2
+RETURNING lane, attempts_made;
 
 -- name: postpone
 UPDATE deliveries SET
-  due_ms = :due_ms, attempts_made = attempts_made + 1,
+  due_ms = :due_ms, attempts_made = attempts_made + 1, steps_used = steps_used + :step, asked = 0,
   first_attempt_ms = coalesce(first_attempt_ms, :at_ms), last_outcome = :outcome, last_status_code = :status_code
 WHERE id = :id AND state = 0
-RETURNING target_id, lane, attempts_made;
+RETURNING lane, attempts_made;
+
+-- name: due_at_once
+UPDATE deliveries SET due_ms = :now WHERE id = :id AND state = 0 AND due_ms > :now;
 
 -- name: promote
 UPDATE deliveries SET state = 0, due_ms = :now
@@ -85,27 +127,30 @@ WHERE state = 1
   AND id = (SELECT id FROM deliveries WHERE target_id = :target AND lane = :lane AND state < 2 ORDER BY id LIMIT 1);
 
 -- name: insert_attempt
-INSERT INTO attempts(delivery_id, number, at_ms, duration_ms, outcome, status_code, error, response_body, manual)
-VALUES(:id, :number, :at_ms, :duration_ms, :outcome, :status_code, :error, :response_body, :manual);
-
--- name: park
-UPDATE targets SET parked_ms = coalesce(parked_ms, :now) WHERE id = :target;
+INSERT INTO attempts(delivery_id, number, at_ms, duration_ms, outcome, status_code, kind, error, response_body, headers,
+                     dns_ms, connect_ms, tls_ms, first_byte_ms, manual, probe)
+VALUES(:id, :number, :at_ms, :duration_ms, :outcome, :status_code, :kind, :error, :response_body, :headers,
+       :dns_ms, :connect_ms, :tls_ms, :first_byte_ms, :manual, :probe);
 
 -- name: shift_due
 UPDATE deliveries SET due_ms = due_ms + :by_ms
-WHERE state = 0 AND target_id = (SELECT id FROM targets WHERE name = :target) AND due_ms > :after_ms;
+WHERE state = 0 AND target_id = :target AND due_ms > :after_ms;
+
+-- name: shift_standing
+UPDATE targets SET
+  probe_due_ms = iif(probe_due_ms > :after_ms, probe_due_ms + :by_ms, probe_due_ms),
+  throttled_until_ms = iif(throttled_until_ms > :after_ms, throttled_until_ms + :by_ms, throttled_until_ms)
+WHERE id = :target;
 
 -- name: clamp_due
 UPDATE deliveries SET due_ms = :latest_ms
-WHERE state = 0 AND target_id = (SELECT id FROM targets WHERE name = :target) AND due_ms > :latest_ms;
+WHERE state = 0 AND target_id = :target AND due_ms > :latest_ms;
 
--- name: resume
-UPDATE targets SET parked_ms = NULL, paused_ms = NULL, resumed_ms = :now
-WHERE name = :target AND (parked_ms IS NOT NULL OR paused_ms IS NOT NULL);
-
--- name: orphans
-SELECT t.name, (SELECT count(*) FROM deliveries d WHERE d.target_id = t.id AND d.state < 2) AS held
-FROM targets t WHERE t.configured = 0 AND held > 0;
+-- name: clamp_standing
+UPDATE targets SET
+  probe_due_ms = iif(probe_due_ms > :latest_ms, :latest_ms, probe_due_ms),
+  throttled_until_ms = iif(throttled_until_ms > :latest_ms, :latest_ms, throttled_until_ms)
+WHERE id = :target AND (probe_due_ms > :latest_ms OR throttled_until_ms > :latest_ms);
 
 -- name: count_open
 SELECT count(*) FROM deliveries WHERE target_id = ? AND state < 2;
@@ -113,8 +158,38 @@ SELECT count(*) FROM deliveries WHERE target_id = ? AND state < 2;
 -- name: oldest_open
 SELECT created_ms FROM deliveries WHERE target_id = ? AND state < 2 ORDER BY id LIMIT 1;
 
+-- name: oldest_open_order
+SELECT created_ms FROM deliveries d
+WHERE target_id = ? AND state < 2
+  AND NOT (lane >= 'relay:' AND lane < 'relay;'
+           AND EXISTS (SELECT 1 FROM events WHERE id = d.event_id AND sequence IS NULL))
+ORDER BY id LIMIT 1;
+
 -- name: first_heads
-SELECT id, due_ms FROM deliveries WHERE state = 0 AND target_id = ? ORDER BY due_ms, id LIMIT ?;
+SELECT id, due_ms FROM deliveries WHERE state = 0 AND target_id = ? AND due_ms > 0 ORDER BY due_ms, id LIMIT ?;
+
+-- name: delivery_state
+SELECT t.name, d.lane, d.state FROM deliveries d JOIN targets t ON t.id = d.target_id WHERE d.id = ?;
+
+-- name: ask
+UPDATE deliveries SET due_ms = 0, asked = 1 WHERE id = ? AND state = 0;
+
+-- name: oldest_deliveries
+SELECT id, lane, created_ms, attempts_made FROM deliveries
+WHERE target_id = :target AND state < 2 AND id > :after ORDER BY id LIMIT :limit;
+
+-- name: old_notices
+SELECT d.id, d.lane FROM deliveries d JOIN events e ON e.id = d.event_id
+WHERE d.target_id = :target AND d.state < 2 AND d.lane >= 'relay:' AND d.lane < 'relay;'
+  AND d.created_ms < :made_before AND e.sequence IS NULL LIMIT :limit;
+
+-- name: said_of
+SELECT e.webhook_id, e.type FROM deliveries d JOIN events e ON e.id = d.event_id
+WHERE d.id IN (SELECT value FROM json_each(?)) ORDER BY d.id;
+
+-- name: end_unsent
+UPDATE deliveries SET state = :state, reason = :reason, finished_ms = :now, asked = 0
+WHERE id IN (SELECT value FROM json_each(:ids)) AND state < 2;
 
 -- name: open_orders
 SELECT houdini_id, created FROM orders WHERE terminal = 0 AND aged_out_ms IS NULL ORDER BY id LIMIT ?;
@@ -130,8 +205,11 @@ RETURNING aged_out_ms IS NOT NULL;
 
 -- name: ended_orders
 SELECT houdini_id FROM orders
-WHERE houdini_id IN (SELECT value FROM json_each(:ids))
-  AND (aged_out_ms IS NOT NULL OR (terminal = 1 AND terminal_ms <= :terminal_before));
+WHERE houdini_id IN (SELECT value FROM json_each(:ids)) AND terminal = 1 AND terminal_ms <= :terminal_before;
+
+-- name: aged_out_orders
+SELECT houdini_id FROM orders
+WHERE houdini_id IN (SELECT value FROM json_each(:ids)) AND aged_out_ms IS NOT NULL;
 
 -- name: begin_gap
 INSERT INTO gaps(from_ms, cause) SELECT :from_ms, :cause WHERE NOT EXISTS (SELECT 1 FROM gaps WHERE to_ms IS NULL);
@@ -148,26 +226,68 @@ SELECT id, from_ms, to_ms, cause, swept_ms, closed_by FROM gaps
 WHERE to_ms IS NULL OR to_ms - from_ms >= :at_least ORDER BY id DESC LIMIT :limit;
 
 -- name: order_deliveries
-SELECT e.lane, e.webhook_id, e.sequence, e.status, t.name, d.state, d.reason, d.replay
+SELECT e.lane, e.webhook_id, e.sequence, e.status, t.name, d.state, d.reason, d.replay,
+       e.sequence = 1 OR EXISTS (SELECT 1 FROM json_each(e.changed) WHERE value = 'status')
 FROM events e JOIN deliveries d ON d.event_id = e.id JOIN targets t ON t.id = d.target_id
 WHERE e.lane IN (SELECT value FROM json_each(:ids))
 ORDER BY e.lane, e.id, t.id, d.replay;
 
--- name: replay
-INSERT INTO deliveries(target_id, lane, event_id, state, replay, due_ms, created_ms)
-SELECT :target, e.lane, e.id,
-       EXISTS(SELECT 1 FROM deliveries WHERE target_id = :target AND lane = e.lane AND state < 2),
-       (SELECT coalesce(max(replay), 0) + 1 FROM deliveries WHERE event_id = e.id AND target_id = :target), :now, :now
+-- name: replay_source
+SELECT e.id, e.lane,
+       coalesce((SELECT max(replay) FROM deliveries WHERE event_id = e.id AND target_id = :target), 0) + 1,
+       EXISTS(SELECT 1 FROM events n JOIN deliveries d ON d.event_id = n.id AND d.target_id = :target
+              WHERE n.lane = e.lane AND n.id > e.id)
 FROM events e WHERE e.webhook_id = :webhook_id;
 
 -- name: targets
-SELECT id, name FROM targets;
+SELECT id, name, ordering, configured FROM targets;
 
 -- name: add_target
-INSERT INTO targets(name, resumed_ms) VALUES(:name, :now) ON CONFLICT(name) DO UPDATE SET configured = 1;
+INSERT INTO targets(name, ordering, reach, paused_by_config, resumed_ms)
+VALUES(:name, :ordering, :reach, :paused, :now);
 
--- name: orphan_targets
-UPDATE targets SET configured = 0 WHERE name NOT IN (SELECT value FROM json_each(:names));
+-- name: move_target
+UPDATE targets SET reach = :reach WHERE id = :id AND reach <> :reach;
+
+-- name: order_target
+UPDATE targets SET ordering = :ordering WHERE id = :id AND ordering <> :ordering;
+
+-- name: old_deliveries
+SELECT id, state > 1 AND finished_ms < :before, created_ms BETWEEN :before AND :now, attempts_made FROM deliveries
+WHERE id > :after ORDER BY id LIMIT :limit;
+
+-- name: delete_attempts
+DELETE FROM attempts WHERE delivery_id IN (SELECT value FROM json_each(?));
+
+-- name: delete_deliveries
+DELETE FROM deliveries WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: old_events
+SELECT e.id, e.at_ms < :before
+         AND NOT EXISTS (SELECT 1 FROM deliveries WHERE event_id = e.id)
+         AND NOT EXISTS (SELECT 1 FROM orders WHERE houdini_id = e.lane AND last_event_id = e.id),
+       e.at_ms BETWEEN :before AND :now
+FROM events e WHERE e.id > :after ORDER BY e.id LIMIT :limit;
+
+-- name: delete_events
+DELETE FROM events WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: old_orders
+SELECT o.id, (o.terminal = 1 OR o.aged_out_ms IS NOT NULL) AND o.believed_ms < :before
+         AND NOT EXISTS (SELECT 1 FROM questions WHERE houdini_id = o.houdini_id)
+         AND NOT EXISTS (SELECT 1 FROM events WHERE lane = o.houdini_id AND id IS NOT o.last_event_id)
+         AND NOT EXISTS (SELECT 1 FROM deliveries WHERE event_id = o.last_event_id),
+       o.learned_ms BETWEEN :before AND :now, o.last_event_id
+FROM orders o WHERE o.id > :after ORDER BY o.id LIMIT :limit;
+
+-- name: delete_orders
+DELETE FROM orders WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: old_gaps
+SELECT id, swept_ms IS NOT NULL AND to_ms < :before, from_ms BETWEEN :before AND :now FROM gaps WHERE id > :after ORDER BY id LIMIT :limit;
+
+-- name: delete_gaps
+DELETE FROM gaps WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: meta_get
 SELECT value FROM meta WHERE key = ?;
@@ -196,10 +316,18 @@ SELECT id, event_id FROM deliveries WHERE event_id NOT IN (SELECT id FROM events
 SELECT id, target_id FROM deliveries WHERE target_id NOT IN (SELECT id FROM targets);
 
 -- name: fault_wrong_lane
-SELECT d.id, d.lane, e.lane FROM deliveries d JOIN events e ON e.id = d.event_id WHERE d.lane <> e.lane;
+SELECT d.id, d.lane, e.lane FROM deliveries d JOIN events e ON e.id = d.event_id
+WHERE d.lane NOT IN (e.lane, e.lane || '#' || e.id || iif(d.replay > 0, 'r' || d.replay, ''));
 
 -- name: fault_state
 SELECT id, state FROM deliveries WHERE state NOT BETWEEN 0 AND 5;
+
+-- name: fault_steps
+SELECT id, steps_used, attempts_made FROM deliveries
+WHERE steps_used NOT BETWEEN 0 AND attempts_made OR asked NOT IN (0, 1) OR asked > 0 AND state <> 0;
+
+-- name: fault_finished
+SELECT id, state, finished_ms FROM deliveries WHERE (state > 1) <> (finished_ms IS NOT NULL);
 
 -- name: fault_order_event
 SELECT o.houdini_id, o.last_event_id,
