@@ -11,21 +11,29 @@ from typing import Final
 
 import structlog
 
-from relay import systemd
+from relay import descriptors, systemd
 from relay.admin.app import Admin
 from relay.admin.context import Context as AdminContext
 from relay.auditing import UpstreamAudit
 from relay.board import Board
 from relay.clock import Clock, SystemClock, system_rng
-from relay.config import Settings
+from relay.config import Settings, TargetSettings
+from relay.delivery.janitor import Janitor
+from relay.delivery.lookup import Lookup
+from relay.delivery.reach import reach_digest
+from relay.delivery.routing import routed
 from relay.delivery.scheduler import Scheduler
-from relay.delivery.sender import Sender
 from relay.delivery.settler import Context
-from relay.errors import StoreError
+from relay.delivery.signer import public_keys
+from relay.delivery.target_client import TargetClient, connect
+from relay.errors import SecretUnreadable, StoreError
 from relay.metrics import Metrics
+from relay.model import Event
 from relay.shutdown import Shutdown, UnjoinedExecutor
+from relay.standing import Ordering
 from relay.store.disk import DiskWatch
 from relay.store.sqlite import SqliteStore, sqlite_path
+from relay.store.values import TargetEntry
 from relay.upstream.ingest import Ingest, Intake
 from relay.upstream.supervisor import Supervisor
 
@@ -61,6 +69,7 @@ class Daemon:
 
     async def run(self) -> int:
         """Run until told to stop; returns the exit code."""
+        self._raise_file_limit()
         asyncio.get_running_loop().set_default_executor(UnjoinedExecutor(RESOLVER_THREADS, "resolver"))
         path = sqlite_path(self._settings.store.url)
         store = SqliteStore(path, self._clock.wall_ms, self._metrics.store_commit.observe)
@@ -68,7 +77,7 @@ class Daemon:
         with self._shutdown.listening():
             await disk.run_once()  # on a full disk opening would fail for want of the room that the ballast holds
             try:
-                await store.open([target.name for target in self._settings.targets])
+                await store.open(await asyncio.to_thread(self._entries))
                 return await self._run_rooms(store, disk)
             except StoreError as error:
                 _log.error("store_unusable", error=str(error))
@@ -77,9 +86,11 @@ class Daemon:
                 await store.close()
 
     async def _run_rooms(self, store: SqliteStore, disk: DiskWatch) -> int:
-        rng, sender = system_rng(), Sender(self._clock, self._version)
-        context = Context(store, sender, self._metrics, self._clock, rng)
-        scheduler = Scheduler(self._settings.targets, context, self._board)
+        rng, lookup = system_rng(), Lookup(self._clock)
+        context = Context(store, self._metrics, self._clock, rng)
+        clients = self._connect(lookup)
+        scheduler = Scheduler(self._settings.targets, clients, context, self._board)
+        janitor = Janitor(self._settings.targets, self._settings.store.retention, context, self._board)
         intake = Intake()
         upstream = self._settings.upstream
         ingest = Ingest(intake, store, upstream.partner_id, self._route, self._metrics, self._clock)
@@ -87,18 +98,12 @@ class Daemon:
             upstream, intake, store, self._board, self._metrics, self._clock, rng, self._version, route=self._route
         )
         admin = self._make_admin(store, intake, supervisor, scheduler)
-        try:
-            if admin is not None:
-                await admin.start()
-        except OSError as error:
-            listen = _address(self._settings.admin.listen)
-            advice = "another program listens there, or the address is not this machine's; change admin.listen"
-            _log.error("admin_not_started", listen=listen, error=error.strerror or str(error), advice=advice)
+        if admin is not None and not await self._start_admin(admin):
             return Exit.CRASHED
-        await sender.open()
         rooms = {
             "disk": asyncio.create_task(disk.run(), name="disk"),
             "scheduler": asyncio.create_task(scheduler.run(), name="scheduler"),
+            "janitor": asyncio.create_task(janitor.run(), name="janitor"),
             "ingest": asyncio.create_task(ingest.run(), name="ingest"),
             "upstream": asyncio.create_task(supervisor.run(), name="upstream"),
         }
@@ -120,10 +125,22 @@ class Daemon:
             for task in (failed, *rooms.values()):
                 task.cancel()
             await asyncio.gather(failed, *rooms.values(), return_exceptions=True)
-            await sender.close()
+            await asyncio.gather(*(client.close() for client in clients.values()), return_exceptions=True)
+            lookup.close()
             if admin is not None:
                 await admin.stop()
         return self._shutdown.exit_code(code)
+
+    async def _start_admin(self, admin: Admin) -> bool:
+        """False when it cannot listen; the log says why."""
+        try:
+            await admin.start()
+        except OSError as error:
+            listen = _address(self._settings.admin.listen)
+            advice = "another program listens there, or the address is not this machine's; change admin.listen"
+            _log.error("admin_not_started", listen=listen, error=error.strerror or str(error), advice=advice)
+            return False
+        return True
 
     async def _wait(self, failed: asyncio.Task[str], rooms: dict[str, asyncio.Task[None]]) -> Exit:
         """Until a signal, a failed commit, or a room that ended though it never should."""
@@ -179,12 +196,42 @@ class Daemon:
             clock=self._clock,
             want_sweep=supervisor.want_sweep,
             audit_source=audit,
-            resume_target=scheduler.resume,
+            control=scheduler,
+            public_keys=lambda: public_keys(settings.targets),
         )
         return Admin(settings.admin.listen, context)
 
-    def _route(self, event_type: str) -> tuple[str, ...]:
-        return tuple(target.name for target in self._settings.targets if target.wants(event_type))
+    def _connect(self, lookup: Lookup) -> dict[str, TargetClient]:
+        partner_id = self._settings.upstream.partner_id
+        return {
+            target.name: connect(target, lookup, self._clock, self._version, partner_id=partner_id)
+            for target in self._settings.targets
+        }
+
+    def _entries(self) -> list[TargetEntry]:
+        """Targets as the store has to know them; reads the files that say how each is reached."""
+        return [
+            TargetEntry(target.name, Ordering(target.ordering), target.paused, _reach(target))
+            for target in self._settings.targets
+        ]
+
+    def _route(self, event: Event) -> tuple[str, ...]:
+        return routed(self._settings.targets, event)
+
+    def _raise_file_limit(self) -> None:
+        limit, attempts = descriptors.raise_limit(), sum(target.concurrency for target in self._settings.targets)
+        if missing := descriptors.shortage(limit, attempts):
+            advice = f"raise the limit of open files by {missing} (LimitNOFILE=, ulimit -Hn), or lower `concurrency`"
+            _log.warning("file_limit_low", limit=limit, attempts=attempts, advice=advice)
+
+
+def _reach(target: TargetSettings) -> str:
+    try:
+        return reach_digest(target)
+    except SecretUnreadable as error:
+        # Its attempts will say so too; what it costs here is one look at what waits.
+        _log.warning("secret_unreadable", target=target.name, error=str(error))
+        return ""
 
 
 def _address(listen: tuple[str, int] | None) -> str:

@@ -72,10 +72,16 @@ class Metrics:
             "delivery_latency_seconds", "From the frame being read to the receiver's 2xx.", _LATENCY, "target"
         )
         self.queue_depth = self._gauge("queue_depth", "Deliveries not ended, by status.", "target", "status")
-        self.target_paused = self._gauge("target_paused", "1 while parked by a 410 or paused by a person.", "target")
+        self.breaker_state = self._gauge("breaker_state", "0 closed, 1 half-open, 2 open.", "target")
+        self.target_paused = self._gauge("target_paused", "1 while paused or parked.", "target")
         self.queue_oldest_age = self._gauge(
             "queue_oldest_age_seconds", "Age of the oldest delivery not ended.", "target"
         )
+
+    def forget_queues(self) -> None:
+        """Show no target's queue until it is measured again: targets come and go."""
+        for gauge in (self.queue_depth, self.queue_oldest_age, self.breaker_state, self.target_paused):
+            gauge.clear()
 
     def _store(self, version: str) -> None:
         self.store_commit = self._histogram("store_commit_seconds", "Duration of COMMIT.", _FAST)

@@ -6,24 +6,30 @@ An order is money: its JSON is spliced in as it came, never parsed and written a
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
+from urllib.parse import quote
 
+from relay.delivery.sentence import sentence
 from relay.model import TERMINAL, Event, OrderFacts, iso_utc, status_label
 
 _JSON: Final = "application/json"
+_NOTICE_LANE: Final = "relay:"
+_PATH_SEGMENT: Final = "!$&'()*+,;=:@"
+"""What a path segment of a URI reference may hold beside letters, digits and `-._~`."""
 
 
-def compose(event: Event, format: str) -> bytes:
+def compose(event: Event, format: str, partner_id: str) -> bytes:
     """The body to sign and send.
 
     Args:
         event: an order's event or a notice.
         format: a target's `format` setting.
+        partner_id: the upstream's id of us; only CloudEvents name it, as their source.
 
     Raises:
         ValueError: a format this program does not have.
     """
-    return _entry(format)[0](event)
+    return _entry(format)[0](event, partner_id)
 
 
 def content_type(format: str) -> str:
@@ -35,26 +41,64 @@ def content_type(format: str) -> str:
     return _entry(format)[1]
 
 
-def _standard(event: Event) -> bytes:
+def _standard(event: Event, partner_id: str) -> bytes:
     head = f'{{"type":{_json(event.type)},"timestamp":"{iso_utc(event.at_ms)}","data":'.encode()
     if event.facts is None:
         return head + event.body + b"}"
     return head + event.body + b',"relay":' + _facts(event.facts) + b"}"
 
 
-def _raw(event: Event) -> bytes:
+def _raw(event: Event, partner_id: str) -> bytes:
     if event.facts is None:
-        return _standard(event)
+        return _standard(event, partner_id)
     return b'{"type":"order_update","data":' + event.body + b"}"
 
 
-_FORMATS: Final[Mapping[str, tuple[Callable[[Event], bytes], str]]] = {
+def _cloudevents(event: Event, partner_id: str) -> bytes:
+    """CloudEvents 1.0, structured mode."""
+    attributes: dict[str, object] = {
+        "specversion": "1.0",
+        "id": event.webhook_id,
+        "source": f"houdini-relay/{quote(partner_id, safe=_PATH_SEGMENT)}",
+        "type": f"com.houdiniswap.{event.type}",
+        "subject": event.lane if event.facts else event.lane.removeprefix(_NOTICE_LANE),
+        "time": iso_utc(event.at_ms),
+        "datacontenttype": _JSON,
+    }
+    if event.facts is not None:
+        attributes |= _extensions(event.facts)
+    return _json(attributes)[:-1].encode("ascii") + b',"data":' + event.body + b"}"
+
+
+def _extensions(facts: OrderFacts) -> dict[str, object]:
+    """The facts as extension attributes: names are lower-case letters, values never null, text without controls."""
+    found: dict[str, object] = {
+        "relaysequence": str(facts.sequence),
+        "relaystatus": status_label(facts.status),
+        "relayterminal": facts.status in TERMINAL,
+        "relayorigin": facts.origin.value,
+    }
+    if facts.previous_status is not None:
+        found["relaypreviousstatus"] = status_label(facts.previous_status)
+    if facts.changed:
+        # Percent-encoded, or a field whose name holds a comma would read as two.
+        found["relaychanged"] = ",".join(quote(name, safe="", errors="replace") for name in facts.changed)
+    return found
+
+
+def _slack(event: Event, partner_id: str) -> bytes:
+    return _json({"text": sentence(event)}).encode("ascii")
+
+
+_FORMATS: Final[Mapping[str, tuple[Callable[[Event, str], bytes], str]]] = {
     "standard": (_standard, _JSON),
     "raw": (_raw, _JSON),
+    "cloudevents": (_cloudevents, "application/cloudevents+json"),
+    "slack": (_slack, _JSON),
 }
 
 
-def _entry(format: str) -> tuple[Callable[[Event], bytes], str]:
+def _entry(format: str) -> tuple[Callable[[Event, str], bytes], str]:
     try:
         return _FORMATS[format]
     except KeyError:
@@ -75,6 +119,6 @@ def _facts(facts: OrderFacts) -> bytes:
     ).encode("ascii")
 
 
-def _json(value: object) -> str:
+def _json(value: Any) -> str:
     # Field names come from upstream: ASCII escapes carry even a lone surrogate through.
     return json.dumps(value, separators=(",", ":"))

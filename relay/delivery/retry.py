@@ -1,7 +1,7 @@
-"""What an attempt's result means: delivered, again later, dead, or park the target. Pure.
+"""What one attempt's result means for its delivery: delivered, again later, or dead. Pure.
 
-A decision is a value; whoever asked carries it out. The target-wide answers to trouble (breaker, throttle)
-are decided elsewhere, from the same `Attempt`.
+The whole table of answers is here. What an attempt means for its target as a whole (breaker, throttle, parking)
+is decided in `breaker`, from the same `Attempt` and with the words that this module reads out of an answer.
 """
 
 import re
@@ -11,10 +11,21 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final, Protocol
 
-from relay.model import Attempt, DeadReason, Outcome
+from relay.model import Attempt, DeadReason, Delivery, Outcome
+from relay.standing import Breaker, Standing
 
 GONE: Final = 410
+REFUSALS: Final = frozenset({400, 413, 415, 422})
+"""Answers that speak of this one event, if the target takes others."""
+SLOWING: Final = frozenset({429, 502, 503, 504})
+"""Answers that ask for less."""
+REFUSED_AFTER: Final = 5
+"""Attempts of a delivery before a refusal is believed."""
+
 _SECONDS: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+_WISHES: Final = "webhook-delivery"
+_DISABLE: Final = "disable"
+_ABORT: Final = "abort-message"
 
 
 class Chance(Protocol):
@@ -39,6 +50,11 @@ class RetryPolicy:
     jitter: float
     retry_after_max: float
 
+    @property
+    def longest_wait(self) -> float:
+        """Seconds beyond which no retry is ever due."""
+        return max(*self.schedule, self.retry_after_max, 0.0) * (1 + self.jitter)
+
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
@@ -46,10 +62,16 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True)
-class RetryIn:
-    """Attempt it again after this many seconds."""
+class Again:
+    """Attempt it again.
 
-    seconds: float
+    Attributes:
+        due_ms: wall time from which.
+        uses_step: whether this attempt uses up a step of the retry schedule.
+    """
+
+    due_ms: int
+    uses_step: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +81,7 @@ class Dead:
     reason: DeadReason
 
 
-@dataclass(frozen=True, slots=True)
-class Park:
-    """The receiver says it is gone for good: stop the target and keep the delivery until a person resumes."""
-
-
-Decision = Delivered | RetryIn | Dead | Park
+Decision = Delivered | Again | Dead
 
 
 def classify(status_code: int) -> Outcome:
@@ -73,32 +90,51 @@ def classify(status_code: int) -> Outcome:
         return Outcome.OK
     if status_code == GONE:
         return Outcome.GONE
-    return Outcome.RETRY
+    return Outcome.REFUSED if status_code in REFUSALS else Outcome.RETRY
 
 
-def decide(attempt: Attempt, attempts_made: int, policy: RetryPolicy, rng: Chance, now_ms: int) -> Decision:
+def decide(
+    attempt: Attempt, delivery: Delivery, standing: Standing, policy: RetryPolicy, rng: Chance, now_ms: int
+) -> Decision:
     """What becomes of a delivery after this attempt.
 
     Args:
         attempt: the result.
-        attempts_made: attempts of this delivery so far, this one included.
+        delivery: as it was claimed, this attempt not counted.
+        standing: its target's, before this attempt is counted there.
         policy: the target's retry settings.
         rng: chance for the jitter.
-        now_ms: wall time, for a `Retry-After` date in an answer that has no `Date` of its own.
-
-    Raises:
-        ValueError: `attempts_made` is less than 1.
+        now_ms: wall time.
     """
-    if attempts_made < 1:
-        raise ValueError("the attempt decided on counts as made")
     if attempt.outcome is Outcome.OK:
         return Delivered()
-    if attempt.outcome is Outcome.GONE:
-        return Park()
-    if attempts_made > len(policy.schedule):
+    if _ABORT in _wishes(attempt) or _is_refused_alone(attempt, delivery, standing):
+        return Dead(DeadReason.REFUSED)
+    if asks_to_stop(attempt):
+        return Again(now_ms, uses_step=False)
+    left = len(policy.schedule) - delivery.steps_used
+    if standing.breaker is not Breaker.CLOSED:
+        # The breaker alone says when its target is tried. What was under way when it opened uses its step; not the
+        # last one, because nothing dies of a target that is down.
+        return Again(now_ms, uses_step=not delivery.probe and left > 0)
+    if left <= 0 and not delivery.probe:
         return Dead(DeadReason.EXHAUSTED)
-    wait = policy.schedule[attempts_made - 1] * rng.uniform(1 - policy.jitter, 1 + policy.jitter)
-    return RetryIn(max(wait, retry_after(attempt.headers, now_ms, policy.retry_after_max)))
+    step = min(delivery.steps_used, len(policy.schedule) - 1)
+    wait = policy.schedule[step] * rng.uniform(1 - policy.jitter, 1 + policy.jitter)
+    wait = max(wait, retry_after(attempt.headers, now_ms, policy.retry_after_max))
+    return Again(now_ms + round(wait * 1000), uses_step=not delivery.probe)
+
+
+def asks_to_stop(attempt: Attempt) -> bool:
+    """Whether the receiver wants nothing more until a person acts: 410, or `webhook-delivery: disable`."""
+    return attempt.outcome is Outcome.GONE or _DISABLE in _wishes(attempt)
+
+
+def slowing(attempt: Attempt, now_ms: int, most: float) -> float | None:
+    """For how many seconds the answer asks to be left alone; 0 for less at a time; None when it asks for neither."""
+    if attempt.status_code not in SLOWING:
+        return None
+    return retry_after(attempt.headers, now_ms, most)
 
 
 def retry_after(headers: Mapping[str, str], now_ms: int, most: float) -> float:
@@ -121,6 +157,22 @@ def retry_after(headers: Mapping[str, str], now_ms: int, most: float) -> float:
         answered = _http_date(headers.get("date", ""))
         asked = until - (now_ms / 1000 if answered is None else answered)
     return min(max(asked, 0.0), most)
+
+
+def _is_refused_alone(attempt: Attempt, delivery: Delivery, standing: Standing) -> bool:
+    """Whether it is this event that is refused, not everything: the target has taken others meanwhile.
+
+    A probe never says so: while the breaker is open, everything fails.
+    """
+    if attempt.outcome is not Outcome.REFUSED or delivery.probe or delivery.attempts_made + 1 < REFUSED_AFTER:
+        return False
+    since_ms = attempt.at_ms if delivery.first_attempt_ms is None else delivery.first_attempt_ms
+    return standing.answered_other(delivery.event.lane, since_ms)
+
+
+def _wishes(attempt: Attempt) -> frozenset[str]:
+    """The words of the answer's `webhook-delivery` header; those we do not know are nobody's business."""
+    return frozenset(word.strip().lower() for word in attempt.headers.get(_WISHES, "").split(","))
 
 
 def _http_date(text: str) -> float | None:

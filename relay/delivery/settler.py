@@ -1,52 +1,92 @@
-"""Outcomes of attempts, written in groups: while one commit is under way the next group gathers."""
+"""Outcomes of attempts: what each means is decided in turn, and written in groups.
+
+While one commit is under way the next group gathers. A decision is made just before it is written, with its
+target's standing as everything before it in the queue leaves it, so attempts that end together are judged one
+after another.
+"""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from relay.clock import Clock, Rng
-from relay.delivery.sender import PostRequest
+from relay.config import TargetSettings
+from relay.delivery import breaker, retry
 from relay.errors import StoreError
 from relay.metrics import Metrics
-from relay.model import Attempt
-from relay.store.base import Settlement, Store
+from relay.model import Attempt, Delivery, DeliveryStatus
+from relay.standing import Standing
+from relay.store.base import Store
+from relay.store.values import Settlement
 
 SETTLE_BATCH: Final = 500
 
 
-class Sends(Protocol):
-    """The seam to the wire."""
-
-    async def post(self, request: PostRequest) -> Attempt:
-        """One attempt; never raises but when cancelled."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What all loops share."""
+    """What all targets share."""
 
     store: Store
-    sender: Sends
     metrics: Metrics
     clock: Clock
     rng: Rng
 
 
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How one target's attempts are judged: the deliveries, and the target as a whole."""
+
+    retry: retry.RetryPolicy
+    breaker: breaker.BreakerPolicy
+
+
+def policy_of(target: TargetSettings) -> Policy:
+    """A target's settings in the words of the decisions."""
+    most = target.retry.retry_after_max
+    return Policy(
+        retry.RetryPolicy(tuple(target.retry.schedule), target.retry.jitter, most),
+        breaker.BreakerPolicy(
+            target.concurrency, target.breaker.failures, target.breaker.probe.initial, target.breaker.probe.max, most
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What was committed, and the target's standing after its whole group."""
+
+    settlement: Settlement
+    standing: Standing
+
+
+@dataclass(slots=True)
+class _Ended:
+    delivery: Delivery
+    attempt: Attempt
+    done: asyncio.Future[Settled]
+
+
 class Settler:
-    """Writes outcomes in groups: while one commit is under way the next group gathers."""
+    """Decides and writes what has gathered.
 
-    def __init__(self, context: Context) -> None:
+    Attributes:
+        standings: every target's standing as it was last read or written; loops add what their claims show.
+    """
+
+    def __init__(self, context: Context, policies: Mapping[str, Policy]) -> None:
         self._context = context
-        self._waiting: list[tuple[Settlement, asyncio.Future[None]]] = []
+        self._policies = policies
+        self._waiting: list[_Ended] = []
         self._arrived = asyncio.Event()
+        self.standings: dict[str, Standing] = {}
 
-    async def settle(self, settlement: Settlement) -> None:
-        """Return once the outcome is committed."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((settlement, done))
+    async def settle(self, delivery: Delivery, attempt: Attempt) -> Settled:
+        """Return what became of it once that is committed."""
+        done: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Ended(delivery, attempt, done))
         self._arrived.set()
-        await done
+        return await done
 
     async def run(self) -> None:
         """Settle until cancelled; what has gathered by then is still written."""
@@ -66,13 +106,49 @@ class Settler:
             self._arrived.clear()
         if not group:
             return 0
+        now_ms = self._context.clock.wall_ms()
+        settlements = self._decide_in_turn(group, now_ms)
+
+        def judge(standing: Standing, settlement: Settlement) -> Standing:
+            return self._judge(standing, settlement, now_ms)
+
         try:
-            await self._context.store.settle([settlement for settlement, _ in group], self._context.clock.wall_ms())
+            self.standings.update(await self._context.store.settle(settlements, judge, now_ms))
         except StoreError:
-            for _, done in group:
-                done.cancel()
+            for ended in group:
+                ended.done.cancel()
             raise
-        for _, done in group:
-            if not done.done():
-                done.set_result(None)
+        for ended, settlement in zip(group, settlements, strict=True):
+            if not ended.done.done():
+                ended.done.set_result(Settled(settlement, self._standing(settlement.delivery)))
         return len(group)
+
+    def _decide_in_turn(self, group: list[_Ended], now_ms: int) -> list[Settlement]:
+        standings: dict[str, Standing] = {}
+        settlements = []
+        for ended in group:
+            name = ended.delivery.target
+            standing = standings.get(name) or self._standing(ended.delivery)
+            settlement = self._decide(ended, standing, now_ms)
+            standings[name] = self._judge(standing, settlement, now_ms)
+            settlements.append(settlement)
+        return settlements
+
+    def _decide(self, ended: _Ended, standing: Standing, now_ms: int) -> Settlement:
+        delivery, attempt = ended.delivery, ended.attempt
+        policy = self._policies[delivery.target].retry
+        match retry.decide(attempt, delivery, standing, policy, self._context.rng, now_ms):
+            case retry.Delivered():
+                return Settlement(delivery, attempt, DeliveryStatus.DELIVERED)
+            case retry.Dead(reason):
+                return Settlement(delivery, attempt, DeliveryStatus.DEAD, reason=reason)
+            case retry.Again(due_ms, uses_step):
+                return Settlement(delivery, attempt, DeliveryStatus.PENDING, due_ms=due_ms, uses_step=uses_step)
+
+    def _judge(self, standing: Standing, settlement: Settlement, now_ms: int) -> Standing:
+        delivery = settlement.delivery
+        policy = self._policies[delivery.target].breaker
+        return breaker.after(standing, settlement.attempt, delivery, policy, now_ms)
+
+    def _standing(self, delivery: Delivery) -> Standing:
+        return self.standings.get(delivery.target) or Standing()

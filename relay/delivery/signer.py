@@ -1,17 +1,26 @@
 """Standard Webhooks 1.0.0 signatures: id, time and body in, header value out. Pure.
 
-A secret is a prefix that names its scheme and the key in base64. Each scheme is one row of `_SCHEMES`; a
-further one (`whsk_`, ed25519) needs a class with `signature` and its row.
+A secret is a prefix that names its scheme and the key in base64: `whsec_` for HMAC-SHA256 (`v1`), `whsk_` for
+ed25519 (`v1a`, which a receiver verifies with a public key).
 """
 
 import base64
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
-_HMAC_PREFIX: Final = "whsec_"
-_KEY_BYTES: Final = range(24, 65)
+from relay.config import TargetSettings
+from relay.config.signing_keys import (
+    ED25519_PREFIX,
+    HMAC_KEY_BYTES,
+    HMAC_PREFIX,
+    SEED_BYTES,
+    public_half,
+    signing_key,
+)
+
+PUBLIC_PREFIX: Final = "whpk_"
 
 
 class _Key(Protocol):
@@ -26,30 +35,44 @@ class _HmacKey:
     """HMAC-SHA256 (`v1`); the key is hashed in once and the state copied for each signature."""
 
     def __init__(self, key: bytes) -> None:
-        if len(key) not in _KEY_BYTES:
-            raise ValueError("a whsec_ key has 24 to 64 bytes")
         self._keyed = hmac.new(key, digestmod=hashlib.sha256)
 
     def signature(self, content: bytes) -> str:
         mac = self._keyed.copy()
         mac.update(content)
-        return "v1," + base64.b64encode(mac.digest()).decode("ascii")
+        return "v1," + _base64(mac.digest())
 
 
-_SCHEMES: Final[Mapping[str, Callable[[bytes], _Key]]] = {_HMAC_PREFIX: _HmacKey}
+class _Ed25519Key:
+    """Ed25519 (`v1a`)."""
+
+    def __init__(self, key: bytes) -> None:
+        # As in `public_half`: loaded where it is used.
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        self._key = Ed25519PrivateKey.from_private_bytes(key[:SEED_BYTES])
+
+    def signature(self, content: bytes) -> str:
+        return "v1a," + _base64(self._key.sign(content))
+
+
+_SCHEMES: Final[Mapping[str, Callable[[bytes], _Key]]] = {HMAC_PREFIX: _HmacKey, ED25519_PREFIX: _Ed25519Key}
 
 
 class Signer:
     """Signs with all of a target's secrets, so that a receiver may know the old one, the new one, or both.
 
     Raises:
-        ValueError: no secret, or one that cannot be used; the message never holds the secret.
+        ValueError: no `whsec_` secret, or one that cannot be used; the message never holds the secret.
     """
 
     def __init__(self, secrets: Sequence[str]) -> None:
-        if not secrets:
-            raise ValueError("at least one secret is needed to sign")
-        self._keys = tuple(_parse(secret) for secret in secrets)
+        keys = [signing_key(secret) for secret in secrets]
+        if not any(prefix == HMAC_PREFIX for prefix, _ in keys):
+            raise ValueError("at least one whsec_ secret is needed: verifiers refuse a whsk_ signature alone")
+        # Verifiers of old know v1 only: what everybody can check comes first.
+        keys.sort(key=lambda key: key[0] != HMAC_PREFIX)
+        self._keys = tuple(_SCHEMES[prefix](key) for prefix, key in keys)
 
     def sign(self, webhook_id: str, timestamp_s: int, body: bytes) -> str:
         """The `webhook-signature` header of one attempt.
@@ -69,20 +92,37 @@ def new_secret(random_bytes: bytes) -> str:
     Raises:
         ValueError: too few or too many bytes.
     """
-    if len(random_bytes) not in _KEY_BYTES:
+    if len(random_bytes) not in HMAC_KEY_BYTES:
         raise ValueError("a whsec_ key has 24 to 64 bytes")
-    return _HMAC_PREFIX + base64.b64encode(random_bytes).decode("ascii")
+    return HMAC_PREFIX + _base64(random_bytes)
 
 
-def _parse(secret: str) -> _Key:
-    for prefix, scheme in _SCHEMES.items():
-        if secret.startswith(prefix):
-            return scheme(_decode(secret.removeprefix(prefix)))
-    raise ValueError("a secret begins with " + " or ".join(_SCHEMES))
+def new_ed25519_pair(random_bytes: bytes) -> tuple[str, str]:
+    """A `whsk_` secret made of these 32 bytes, and its `whpk_` public key.
+
+    Raises:
+        ValueError: not 32 bytes.
+    """
+    if len(random_bytes) != SEED_BYTES:
+        raise ValueError("an ed25519 seed has 32 bytes")
+    public = public_half(random_bytes)
+    return ED25519_PREFIX + _base64(random_bytes + public), PUBLIC_PREFIX + _base64(public)
 
 
-def _decode(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except ValueError:
-        raise ValueError("a secret is its prefix and base64, nothing else") from None
+def public_keys(targets: Iterable[TargetSettings]) -> dict[str, list[str]]:
+    """The public keys of every target that signs with ed25519, the current one first: name -> `whpk_` keys.
+
+    Raises:
+        SecretUnreadable: a secret's file cannot be read now.
+    """
+    found = {target.name: _public_keys_of(target) for target in targets}
+    return {name: keys for name, keys in found.items() if keys}
+
+
+def _public_keys_of(target: TargetSettings) -> list[str]:
+    keys = (signing_key(secret.reveal()) for secret in target.secrets)
+    return [PUBLIC_PREFIX + _base64(key[SEED_BYTES:]) for prefix, key in keys if prefix == ED25519_PREFIX]
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

@@ -1,117 +1,18 @@
-"""The scheduler against a real store; the wire is a scripted sender."""
+"""The scheduler at work over a real store, in real time; the wire is a scripted client."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
-from random import Random
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
+from support.engine import Room, answer, target
 from support.factories import event
-from support.stores import Bench
 from support.until import until
 
-from relay.board import Board
 from relay.clock import SystemClock
-from relay.delivery.scheduler import Scheduler
-from relay.delivery.sender import PostRequest
-from relay.delivery.settler import Context
-from relay.errors import SecretUnreadable
-from relay.metrics import Metrics
-from relay.model import Attempt, Outcome, Secret
-from relay.store.sqlite import SqliteStore
+from relay.model import Attempt, Delivery
+from relay.standing import Resume
 
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-Answer = Callable[[PostRequest], Awaitable[Attempt]]
-
-
-def target(name: str, **changes: Any) -> Any:
-    retry = SimpleNamespace(schedule=(0.01, 0.01), jitter=0.0, retry_after_max=60.0)
-    values = {
-        "name": name,
-        "url": Secret.of(f"http://{name}.test/"),
-        "secrets": (Secret.of(SECRET),),
-        "format": "standard",
-        "timeout": 5.0,
-        "concurrency": 4,
-        "headers": {},
-        "retry": retry,
-    }
-    return SimpleNamespace(**{**values, **changes})
-
-
-def answer(status: int) -> Attempt:
-    outcome = Outcome.OK if status == 200 else Outcome.GONE if status == 410 else Outcome.RETRY
-    return Attempt(1_000, 5.0, outcome, status_code=status)
-
-
-class ScriptedSender:
-    """Answers by URL; remembers what was on the wire and how much of it at once."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, Answer] = {}
-        self.sent: list[tuple[str, str, int]] = []
-        self.on_wire: dict[str, int] = {}
-        self.most: dict[str, int] = {}
-        self.arrived = asyncio.Condition()
-
-    async def post(self, request: PostRequest) -> Attempt:
-        url = request.url
-        self.on_wire[url] = self.on_wire.get(url, 0) + 1
-        self.most[url] = max(self.most.get(url, 0), self.on_wire[url])
-        self.sent.append((url, request.headers["webhook-id"], int(request.headers["relay-attempt"])))
-        async with self.arrived:
-            self.arrived.notify_all()
-        try:
-            return await self.answers.get(url, self._fine)(request)
-        finally:
-            self.on_wire[url] -= 1
-
-    async def _fine(self, _request: PostRequest) -> Attempt:
-        await asyncio.sleep(0)
-        return answer(200)
-
-    async def until_sent(self, count: int) -> None:
-        async with asyncio.timeout(10), self.arrived:
-            await self.arrived.wait_for(lambda: len(self.sent) >= count)
-
-
-class Room:
-    def __init__(self, path: Path, *targets: Any, clock: SystemClock | None = None) -> None:
-        self.targets = targets
-        self.clock = clock or SystemClock()
-        self.bench = Bench(lambda: SqliteStore(path, self.clock.wall_ms, lambda _seconds: None))
-        self.sender = ScriptedSender()
-        self.metrics = Metrics("test")
-        self.board = Board()
-        self.names = [one.name for one in targets]
-
-    async def __aenter__(self) -> "Room":
-        await self.bench.open(self.names)
-        context = Context(self.bench.store, self.sender, self.metrics, self.clock, Random(1))
-        self.scheduler = Scheduler(self.targets, context, self.board)
-        self.task = asyncio.create_task(self.scheduler.run())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.scheduler.drain(0.0)
-        async with asyncio.timeout(10):
-            await self.task
-        await self.bench.store.close()
-
-    async def add(self, *events: Any, to: list[str] | None = None) -> None:
-        await self.bench.add(*events, targets=to or self.names, now_ms=SystemClock().wall_ms())
-
-    async def until_empty(self, name: str) -> None:
-        async def empty() -> bool:
-            return not (await self.bench.store.backlog())[name].pending
-
-        await until(empty)
-
-    def metric(self, name: str, **labels: str) -> float:
-        return self.metrics.registry.get_sample_value("houdini_relay_" + name, labels) or 0.0
+OFTEN = {"schedule": ["100ms"] * 50, "jitter": 0}
 
 
 @pytest.fixture
@@ -119,151 +20,184 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "relay.db"
 
 
+def first_arrivals(ids: list[str]) -> list[str]:
+    return list(dict.fromkeys(ids))
+
+
 async def test_an_order_arrives_in_order_and_orders_run_side_by_side(path: Path):
-    async with Room(path, target("alpha")) as room:
+    async with Room(path, target(concurrency=4)) as room:
         await room.add(*(event(f"o{order}", status=0, sequence=n) for n in range(1, 6) for order in range(4)))
-        await room.until_empty("alpha")
+        await room.until_empty()
         for order in range(4):
-            ids = [sent for _, sent, _ in room.sender.sent if sent.startswith(f"evt_o{order}_")]
+            ids = [sent for sent in room.client.ids if sent.startswith(f"evt_o{order}_")]
             assert ids == [f"evt_o{order}_{n}" for n in range(1, 6)]
-    assert 1 < room.sender.most["http://alpha.test/"] <= 4
+    assert 1 < room.client.most <= 4
     assert room.metric("deliveries_total", target="alpha", status="delivered") == 20
     assert room.metric("attempts_total", target="alpha", outcome="ok") == 20
 
 
 async def test_a_failing_receiver_gets_everything_afterwards_in_order(path: Path):
-    async with Room(
-        path, target("alpha", retry=SimpleNamespace(schedule=(0.01,) * 50, jitter=0.2, retry_after_max=1))
-    ) as room:
-        failing = True
-
-        async def flaky(_request: PostRequest) -> Attempt:
-            return answer(500 if failing else 200)
-
-        room.sender.answers["http://alpha.test/"] = flaky
+    async with Room(path, target(retry=OFTEN)) as room:
+        room.client.script = lambda _delivery: 500
         await room.add(*(event("o1", status=0, sequence=n) for n in range(1, 4)))
-        await room.sender.until_sent(4)
-        assert {sent for _, sent, _ in room.sender.sent} == {"evt_o1_1"}
-        assert room.board.targets["alpha"].last_error == "status 500"
-        failing = False
-        await room.until_empty("alpha")
-        first_seen = list(dict.fromkeys(sent for _, sent, _ in room.sender.sent))
-        assert first_seen == ["evt_o1_1", "evt_o1_2", "evt_o1_3"]
-        attempts = [attempt for _, sent, attempt in room.sender.sent if sent == "evt_o1_1"]
-        assert attempts == list(range(1, len(attempts) + 1))
-        assert room.board.targets["alpha"].last_error is None
+        await room.client.until_sent(2)
+        assert set(room.client.ids) == {"evt_o1_1"}
+        assert (await room.standing()).last_error == "status 500"
+        room.client.script = lambda _delivery: 200
+        await room.until_empty()
+        assert first_arrivals(room.client.ids) == ["evt_o1_1", "evt_o1_2", "evt_o1_3"]
+        attempts = [one.attempts_made for one in room.client.sent if one.event.webhook_id == "evt_o1_1"]
+        assert attempts == list(range(len(attempts)))
+        assert (await room.standing()).last_error is None
 
 
 async def test_beyond_the_schedule_a_delivery_is_dead_and_the_lane_goes_on(path: Path):
-    async with Room(path, target("alpha")) as room:
-
-        async def refuse_first(request: PostRequest) -> Attempt:
-            return answer(500 if request.headers["webhook-id"] == "evt_o1_1" else 200)
-
-        room.sender.answers["http://alpha.test/"] = refuse_first
+    async with Room(path, target(retry={"schedule": ["100ms", "100ms"], "jitter": 0})) as room:
+        room.client.script = lambda one: 500 if one.event.webhook_id == "evt_o1_1" else 200
         await room.add(event("o1", sequence=1), event("o1", sequence=2))
-        await room.until_empty("alpha")
-        assert [sent for _, sent, _ in room.sender.sent] == ["evt_o1_1"] * 3 + ["evt_o1_2"]
+        await room.until_empty()
+        assert room.client.ids == ["evt_o1_1"] * 3 + ["evt_o1_2"]
         assert room.metric("deliveries_total", target="alpha", status="dead") == 1
+        assert room.board.targets["alpha"].last_dead_ms is not None
 
 
 async def test_one_that_never_answers_does_not_delay_its_neighbour(path: Path):
     """Failure modes 93 and 102: slots belong to targets."""
-    async with Room(path, target("stuck"), target("alpha")) as room:
+    async with Room(path, target("stuck", concurrency=4), target("alpha")) as room:
         never = asyncio.Event()
 
-        async def hang(_request: PostRequest) -> Attempt:
+        async def hang(_delivery: Delivery) -> int:
             await never.wait()
-            return answer(200)
+            return 200
 
-        room.sender.answers["http://stuck.test/"] = hang
+        room.clients["stuck"].script = hang
         await room.add(*(event(f"o{n}") for n in range(50)))
-        await room.until_empty("alpha")
-        assert room.sender.on_wire["http://stuck.test/"] == 4
-        assert (await room.bench.store.backlog())["stuck"].pending == 50
+        await room.until_empty()
+        assert room.clients["stuck"].on_wire == 4
+        assert (await room.waiting("stuck")).pending == 50
         assert room.board.targets["stuck"].in_flight == 4
 
 
 async def test_410_parks_the_target_and_keeps_everything(path: Path):
     """Failure mode 98."""
-    async with Room(path, target("alpha", concurrency=1), target("beta")) as room:
-
-        async def gone(_request: PostRequest) -> Attempt:
-            return answer(410)
-
-        room.sender.answers["http://alpha.test/"] = gone
-        await room.add(*(event(f"o{n}") for n in range(20)))
+    async with Room(path, target(concurrency=1), target("beta")) as room:
+        room.client.script = lambda _delivery: 410
+        await room.add(*(event(f"o{n}") for n in range(1000)))
         await room.until_empty("beta")
-        backlog = (await room.bench.store.backlog())["alpha"]
-        assert (backlog.stopped, backlog.pending) == (True, 20)
-        assert [url for url, _, _ in room.sender.sent].count("http://alpha.test/") == 1
+        waiting = await room.waiting()
+        assert (waiting.standing.state, waiting.pending) == ("parked", 1000)
+        assert len(room.client.sent) == 1
+
+
+async def test_a_parked_target_is_sent_to_again_once_a_person_resumes_it(path: Path):
+    """Failure mode 98: in order, with nothing used up."""
+    async with Room(path, target(concurrency=1)) as room:
+        room.client.script = lambda _delivery: 410
+        await room.add(event("o1", sequence=1), event("o1", sequence=2), event("o2"))
+
+        async def parked() -> bool:
+            return (await room.standing()).parked_ms is not None
+
+        await until(parked)
+        room.client.script = lambda _delivery: 200
+        assert await room.scheduler.resume("alpha") is Resume.DONE
+        await room.until_empty()
+        assert await room.scheduler.resume("alpha") is Resume.NOT_STOPPED
+        assert sorted(room.client.ids) == ["evt_o1_1", "evt_o1_1", "evt_o1_2", "evt_o2_1"]
+        assert [one.steps_used for one in room.client.sent] == [0, 0, 0, 0]
+
+
+async def test_a_person_pauses_and_resumes(path: Path):
+    async with Room(path, target()) as room:
+        assert await room.scheduler.pause("alpha") is True
+        assert await room.scheduler.pause("alpha") is False
+        await room.add(event("o1"))
+        room.scheduler.wake("alpha")
+        assert (await room.waiting()).standing.state == "paused"
+        assert await room.scheduler.resume("alpha") is Resume.DONE
+        await room.until_empty()
+        assert len(room.client.sent) == 1
+
+
+async def test_the_configurations_pause_stands(path: Path):
+    async with Room(path, target(paused=True)) as room:
+        await room.add(event("o1"))
+        assert await room.scheduler.resume("alpha") is Resume.PAUSED_BY_CONFIG
+        room.scheduler.wake("alpha")
+        await asyncio.sleep(0)
+        assert (await room.waiting()).pending == 1
+        assert room.client.sent == []
+
+
+async def test_a_test_goes_past_everything_and_changes_nothing(path: Path):
+    async with Room(path, target(paused=True, events=["order.finished"])) as room:
+        await room.scheduler.pause("alpha")
+        before = await room.standing()
+        room.client.script = lambda _delivery: answer(410, retry_after="60")
+        attempt = await room.scheduler.test("alpha")
+        sent = room.client.sent[0]
+        assert (attempt.status_code, sent.event.type, sent.event.lane) == (410, "relay.test", "relay:alpha")
+        assert sent.event.facts is None
+        assert b'"target":"alpha"' in sent.event.body
+        assert await room.standing() == before
+        assert (await room.waiting()).pending == 0
+        assert room.metric("attempts_total", target="alpha", outcome="gone") == 0
+        with pytest.raises(KeyError):
+            await room.scheduler.test("nobody")
+
+
+async def test_tests_of_a_target_go_one_at_a_time(path: Path):
+    async with Room(path, target()) as room:
+        go = asyncio.Event()
+
+        async def slow(_delivery: Delivery) -> Attempt:
+            await go.wait()
+            return answer(200)
+
+        room.client.script = slow
+        tests = [asyncio.create_task(room.scheduler.test("alpha")) for _ in range(5)]
+        await room.client.until_sent(1)
+        go.set()
+        await asyncio.gather(*tests)
+        assert (len(room.client.sent), room.client.most) == (5, 1)
 
 
 async def test_a_drain_lets_attempts_finish_and_claims_nothing_new(path: Path):
     """Failure mode 115."""
-    async with Room(path, target("alpha", concurrency=1)) as room:
+    async with Room(path, target(concurrency=1)) as room:
         go = asyncio.Event()
 
-        async def slow(_request: PostRequest) -> Attempt:
+        async def slow(_delivery: Delivery) -> int:
             await go.wait()
-            return answer(200)
+            return 200
 
-        room.sender.answers["http://alpha.test/"] = slow
+        room.client.script = slow
         await room.add(event("o1"), event("o2"))
-        await room.sender.until_sent(1)
+        await room.client.until_sent(1)
         draining = asyncio.create_task(room.scheduler.drain(10.0))
         await asyncio.sleep(0)
         go.set()
         assert await draining == 0
-        assert len(room.sender.sent) == 1
-        assert (await room.bench.store.backlog())["alpha"].pending == 1
+        assert len(room.client.sent) == 1
+        assert (await room.waiting()).pending == 1
 
 
 async def test_what_the_grace_cuts_off_is_attempted_again_after_a_restart(path: Path):
-    async with Room(path, target("alpha")) as room:
+    async with Room(path, target()) as room:
         never = asyncio.Event()
 
-        async def hang(_request: PostRequest) -> Attempt:
+        async def hang(_delivery: Delivery) -> int:
             await never.wait()
-            return answer(200)
+            return 200
 
-        room.sender.answers["http://alpha.test/"] = hang
+        room.client.script = hang
         await room.add(event("o1"))
-        await room.sender.until_sent(1)
+        await room.client.until_sent(1)
         assert await room.scheduler.drain(0.01) == 1
-    async with Room(path, target("alpha")) as room:
-        await room.until_empty("alpha")
-        assert room.sender.sent == [("http://alpha.test/", "evt_o1_1", 1)]
-
-
-async def test_a_secret_that_cannot_be_read_is_a_failed_attempt(path: Path):
-    def unreadable() -> str:
-        raise SecretUnreadable("file /gone cannot be read")
-
-    headers = {"x-key": Secret(unreadable, "file /gone")}
-    slow_retry = SimpleNamespace(schedule=(3600,), jitter=0.0, retry_after_max=60.0)
-    async with Room(path, target("alpha", headers=headers, retry=slow_retry)) as room:
-        await room.add(event("o1"))
-        await until(lambda: room.board.targets["alpha"].last_error)
-        assert room.board.targets["alpha"].last_error == "request: file /gone cannot be read"
-        assert room.sender.sent == []
-
-
-async def test_a_retry_waits_for_its_time(path: Path):
-    async with Room(
-        path, target("alpha", retry=SimpleNamespace(schedule=(3600,), jitter=0.0, retry_after_max=60))
-    ) as room:
-
-        async def fail(_request: PostRequest) -> Attempt:
-            return replace(answer(500), at_ms=SystemClock().wall_ms())
-
-        room.sender.answers["http://alpha.test/"] = fail
-        await room.add(event("o1"))
-        await until(lambda: room.metric("attempts_total", target="alpha", outcome="retry"))
-        claim = await room.bench.store.claim("alpha", 1, SystemClock().wall_ms() + 3_590_000)
-        assert claim.deliveries == ()
-        claim = await room.bench.store.claim("alpha", 1, SystemClock().wall_ms() + 3_610_000)
-        assert [one.attempts_made for one in claim.deliveries] == [1]
+        assert room.bench.store.in_flight() == frozenset()
+    async with Room(path, target()) as room:
+        await room.until_empty()
+        assert [(one.event.webhook_id, one.attempts_made) for one in room.client.sent] == [("evt_o1_1", 0)]
 
 
 class StepClock(SystemClock):
@@ -277,70 +211,71 @@ class StepClock(SystemClock):
 
 
 async def test_a_clock_set_back_does_not_freeze_what_waits(path: Path):
-    """Failure mode 132."""
+    """Failure mode 132: neither a delivery nor a throttled target."""
     clock = StepClock()
-    waits = SimpleNamespace(schedule=(60.0,), jitter=0.0, retry_after_max=60.0)
-    async with Room(path, target("alpha", retry=waits), clock=clock) as room:
-
-        async def fail(_request: PostRequest) -> Attempt:
-            return answer(500)
-
-        room.sender.answers["http://alpha.test/"] = fail
+    waits = {"schedule": ["60s"], "jitter": 0, "retry_after_max": "60s"}
+    async with Room(path, target(retry=waits), target("beta", retry=waits), clock=clock) as room:
+        room.client.script = lambda _delivery: 500
+        room.clients["beta"].script = lambda _delivery: answer(503, retry_after="50")
         await room.add(event("o1"))
         await until(lambda: room.metric("attempts_total", target="alpha", outcome="retry"))
+        await until(lambda: room.metric("attempts_total", target="beta", outcome="retry"))
         clock.step_ms = -3_600_000
         await room.scheduler.look_at_clock()
-        early = await room.bench.store.claim("alpha", 1, clock.wall_ms() + 50_000)
-        assert early.deliveries == ()
-        late = await room.bench.store.claim("alpha", 1, clock.wall_ms() + 61_000)
-        assert [one.event.lane for one in late.deliveries] == ["o1"]
+        assert await room.bench.claim(now_ms=clock.wall_ms() + 50_000) == []
+        late = await room.bench.claim(now_ms=clock.wall_ms() + 61_000)
+        assert [one.event.lane for one in late] == ["o1"]
+        until_ms = (await room.standing("beta")).throttled_until_ms
+        assert until_ms is not None
+        assert clock.wall_ms() < until_ms < clock.wall_ms() + 51_000
 
 
 async def test_a_due_time_that_only_a_wrong_clock_can_have_written_is_undone_at_start(path: Path):
-    async with Room(path, target("alpha", retry=SimpleNamespace(schedule=(1,), jitter=0.0, retry_after_max=9))) as room:
+    short = {"schedule": ["1s"], "jitter": 0, "retry_after_max": "9s"}
+    async with Room(path, target(retry=short)) as room:
         await room.bench.add(event("o1"), targets=["alpha"], now_ms=SystemClock().wall_ms() + 10**9)
-    async with Room(path, target("alpha", retry=SimpleNamespace(schedule=(1,), jitter=0.0, retry_after_max=9))) as room:
-        await until(lambda: room.task and not room.task.done())
-        claim = await room.bench.store.claim("alpha", 1, SystemClock().wall_ms() + 9_500)
-        assert len(claim.deliveries) + len(room.sender.sent) == 1
+    async with Room(path, target(retry=short)) as room:
 
+        async def undone() -> bool:
+            due_ms = (await room.waiting()).waiting_since_ms
+            return due_ms is not None and due_ms < SystemClock().wall_ms() + 9_500
 
-async def test_a_parked_target_is_sent_to_again_once_a_person_resumes_it(path: Path):
-    async with Room(path, target("alpha", concurrency=1)) as room:
-        answers = [answer(410), answer(200), answer(200)]
-
-        async def in_turn(_request: PostRequest) -> Attempt:
-            return answers.pop(0)
-
-        room.sender.answers["http://alpha.test/"] = in_turn
-        await room.add(event("o1"), event("o2"))
-
-        async def parked() -> bool:
-            return (await room.bench.store.backlog())["alpha"].stopped
-
-        await until(parked)
-        assert await room.scheduler.resume("alpha") is True
-        await room.until_empty("alpha")
-        assert await room.scheduler.resume("alpha") is False
-        assert sorted(sent for _, sent, _ in room.sender.sent) == ["evt_o1_1", "evt_o1_1", "evt_o2_1"]
+        await until(undone)
 
 
 async def test_a_flapping_target_and_many_deaths_do_not_flood_the_log(path: Path, capsys: pytest.CaptureFixture[str]):
     """Failure mode 131."""
-    once = SimpleNamespace(schedule=(0.001,), jitter=0.0, retry_after_max=1.0)
-    async with Room(path, target("alpha", retry=once)) as room:
-        turn = [0]
-
-        async def by_turns(request: PostRequest) -> Attempt:
-            turn[0] += 1
-            return answer(200 if request.headers["webhook-id"].startswith("evt_ok") else 500)
-
-        room.sender.answers["http://alpha.test/"] = by_turns
+    once = {"schedule": ["100ms"], "jitter": 0}
+    async with Room(path, target(retry=once, breaker={"failures": 10_000}, concurrency=100)) as room:
+        room.client.script = lambda one: 200 if one.event.webhook_id.startswith("evt_ok") else 500
         await room.add(*(event(f"{kind}{number}") for number in range(40) for kind in ("ok", "bad")))
-        await room.until_empty("alpha")
+        await room.until_empty()
         assert room.metric("deliveries_total", target="alpha", status="dead") == 40
     captured = capsys.readouterr()
     lines = (captured.out + captured.err).splitlines()
     assert sum("target_failing" in line or "target_answers_again" in line for line in lines) <= 2
     assert sum("delivery_dead" in line for line in lines) == 5
     assert not [line for line in lines if "crashed" in line]
+
+
+async def test_ten_thousand_failures_are_a_handful_of_lines(path: Path, capsys: pytest.CaptureFixture[str]):
+    """Failure mode 131: breaker and throttle say what changes, nothing says what goes on."""
+    probes = {"failures": 2, "probe": {"initial": "100ms", "max": "100ms"}}
+    async with Room(path, target(breaker=probes, concurrency=50)) as room:
+        turn = [0]
+
+        def by_turns(_delivery: Delivery) -> int:
+            turn[0] += 1
+            return 200 if turn[0] % 7 == 0 else 429
+
+        room.client.script = by_turns
+        await room.add(*(event(f"o{number}") for number in range(500)))
+        await until(lambda: turn[0] > 60, 20)
+    captured = capsys.readouterr()
+    assert len((captured.out + captured.err).splitlines()) <= 12
+
+
+async def test_what_is_superseded_is_counted(path: Path):
+    async with Room(path, target(ordering="latest_only", paused=True)) as room:
+        await room.add(*(event("o1", status=0, sequence=n) for n in range(1, 6)))
+        assert room.metric("deliveries_total", target="alpha", status="superseded") == 3

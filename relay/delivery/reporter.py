@@ -1,0 +1,147 @@
+"""What is told of a target's deliveries: metrics for every attempt, log lines for changes only."""
+
+from typing import Final
+
+import structlog
+
+from relay.board import TargetBoard
+from relay.delivery.settler import Context, Settled
+from relay.log import Sampler
+from relay.model import Delivery, DeliveryStatus, Outcome, iso_utc
+from relay.standing import Breaker, Standing
+
+FLAPPING: Final = 10.0
+"""Seconds between two lines about a target that fails and answers by turns."""
+DEATHS_A_MINUTE: Final = 5
+"""Lines about dead deliveries per target; the metric counts them all."""
+CHANGES_A_MINUTE: Final = 6
+"""Lines about breaker and throttle per target."""
+
+_log = structlog.get_logger()
+
+
+class Reporter:
+    """One target's."""
+
+    def __init__(self, target: str, context: Context, board: TargetBoard) -> None:
+        self._target = target
+        self._context = context
+        self._board = board
+        self._standing: Standing | None = None
+        self._error: str | None = None
+        self._said_failing, self._said_at = False, -FLAPPING
+        self._deaths = Sampler(DEATHS_A_MINUTE, 60.0)
+        self._changes = Sampler(CHANGES_A_MINUTE, 60.0)
+
+    def settled(self, delivery: Delivery, settled: Settled) -> None:
+        """Count an attempt whose outcome is committed."""
+        settlement, metrics = settled.settlement, self._context.metrics
+        attempt = settlement.attempt
+        metrics.attempts.labels(self._target, attempt.outcome.value).inc()
+        metrics.attempt_duration.labels(self._target).observe(attempt.duration_ms / 1000)
+        if settlement.status is not DeliveryStatus.PENDING:
+            metrics.deliveries.labels(self._target, settlement.status.value).inc()
+        if attempt.outcome is Outcome.OK:
+            latency_ms = attempt.at_ms + attempt.duration_ms - delivery.event.at_ms
+            metrics.delivery_latency.labels(self._target).observe(max(0.0, latency_ms / 1000))
+            self._error = None
+        else:
+            self._error = attempt.error or f"status {attempt.status_code}"
+        self._say_failing(delivery)
+        if settlement.status is DeliveryStatus.DEAD:
+            self._board.last_dead_ms = self._context.clock.wall_ms()
+            reason = settlement.reason.value if settlement.reason else None
+            self._say_dead(delivery, reason)
+
+    async def see(self, standing: Standing) -> None:
+        """Tell what has changed since this was last called."""
+        before, self._standing = self._standing, standing
+        if before is None or before == standing:
+            return
+        if before.parked_ms is None and standing.parked_ms is not None:
+            self._say_parked(standing)
+        if before.breaker is not standing.breaker:
+            await self._say_breaker(before, standing)
+        elif _is_slower(before, standing, self._context.clock.wall_ms()):
+            self._say_slowed(standing)
+
+    async def _say_breaker(self, before: Standing, now: Standing) -> None:
+        suppressed = self._changes.admit(self._context.clock.mono())
+        if suppressed is None:
+            return
+        backlog = (await self._context.store.backlog()).get(self._target)
+        pending = backlog.pending if backlog else 0
+        if now.breaker is Breaker.OPEN:
+            _log.warning(
+                "breaker_opened",
+                target=self._target,
+                failures=now.failures,
+                error=now.last_error,
+                pending=pending,
+                suppressed=suppressed,
+                advice="its deliveries wait and use up no attempts; probes go on by themselves until it answers 2xx",
+            )
+            return
+        since = None if before.breaker_changed_ms is None else iso_utc(before.breaker_changed_ms)
+        _log.info(
+            "breaker_closed",
+            target=self._target,
+            failures=before.failures,
+            since=since,
+            pending=pending,
+            suppressed=suppressed,
+        )
+
+    def _say_parked(self, standing: Standing) -> None:
+        _log.error(
+            "target_parked",
+            target=self._target,
+            error=standing.last_error,
+            advice=f"its receiver wants nothing more (410, or webhook-delivery: disable); deliveries are kept until: "
+            f"houdini-relay targets resume {self._target}",
+        )
+
+    def _say_slowed(self, standing: Standing) -> None:
+        suppressed = self._changes.admit(self._context.clock.mono())
+        if suppressed is None:
+            return
+        until = None if standing.throttled_until_ms is None else iso_utc(standing.throttled_until_ms)
+        _log.warning(
+            "target_throttled",
+            target=self._target,
+            error=standing.last_error,
+            until=until,
+            at_a_time=standing.allowance,
+            suppressed=suppressed,
+        )
+
+    def _say_failing(self, delivery: Delivery) -> None:
+        """One line a change, and of a target that flaps only what still holds a while later."""
+        now, failing = self._context.clock.mono(), self._error is not None
+        if failing == self._said_failing or now - self._said_at < FLAPPING:
+            return
+        self._said_failing, self._said_at = failing, now
+        if failing:
+            _log.warning("target_failing", target=self._target, error=self._error, order=delivery.event.lane)
+        else:
+            _log.info("target_answers_again", target=self._target)
+
+    def _say_dead(self, delivery: Delivery, reason: str | None) -> None:
+        suppressed = self._deaths.admit(self._context.clock.mono())
+        if suppressed is not None:
+            _log.error(
+                "delivery_dead",
+                target=self._target,
+                order=delivery.event.lane,
+                webhook_id=delivery.event.webhook_id,
+                reason=reason,
+                error=self._error,
+                suppressed=suppressed,
+            )
+
+
+def _is_slower(before: Standing, now: Standing, now_ms: int) -> bool:
+    """Whether a throttle has begun: not one that is only prolonged."""
+    held = before.throttled_until_ms is not None and before.throttled_until_ms > now_ms
+    begins = now.throttled_until_ms is not None and now.throttled_until_ms > now_ms and not held
+    return begins or (before.allowance is None and now.allowance is not None)

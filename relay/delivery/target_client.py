@@ -1,0 +1,158 @@
+"""A target as the engine sees it: a delivery in, an `Attempt` out, never an exception.
+
+Brings together what an attempt needs - secrets, signature, credentials, connection - and keeps all of it
+within the target's one deadline.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+
+from relay.clock import Clock
+from relay.config import TargetSettings
+from relay.delivery.credentials import fixed_headers, read_from_files
+from relay.delivery.failures import error_text
+from relay.delivery.lookup import Lookup
+from relay.delivery.request import PostRequest, build_request
+from relay.delivery.route import Route, route_of
+from relay.delivery.sender import Sender
+from relay.delivery.signer import Signer
+from relay.delivery.token_request import AuthFailed, TokenRequest
+from relay.delivery.tokens import TokenSource
+from relay.errors import RelayError
+from relay.model import Attempt, Delivery, FailureKind, Outcome
+
+_UNAUTHORIZED: Final = 401
+_WORTH_SENDING: Final = 0.1
+"""Seconds of the deadline below which nothing is sent any more."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    signer: Signer
+    sender: Sender
+
+
+def connect(target: TargetSettings, lookup: Lookup, clock: Clock, version: str, *, partner_id: str) -> "TargetClient":
+    """A client for this target; nothing is read or dialled before its first attempt.
+
+    Args:
+        target: its settings.
+        lookup: resolves names, shared by all targets; not closed here.
+        clock: the time.
+        version: of this program, for `user-agent`.
+        partner_id: the upstream's id of us, which CloudEvents name as their source.
+    """
+    oauth2 = None if target.auth is None else target.auth.oauth2
+    tokens = (
+        None
+        if oauth2 is None
+        else TokenSource(target.name, TokenRequest(target, oauth2, lookup, clock, version).fetch, clock)
+    )
+    return TargetClient(target, lookup, clock, version, partner_id, tokens)
+
+
+class TargetClient:
+    """Makes attempts at one target; shares nothing with other targets but the look-up."""
+
+    def __init__(
+        self,
+        target: TargetSettings,
+        lookup: Lookup,
+        clock: Clock,
+        version: str,
+        partner_id: str,
+        tokens: TokenSource | None,
+    ) -> None:
+        self._target = target
+        self._lookup = lookup
+        self._clock = clock
+        self._version = version
+        self._partner_id = partner_id
+        self._tokens = tokens
+        self._in_files = read_from_files(target)
+        self._opening = asyncio.Lock()
+        self._line: _Line | None = None
+
+    async def attempt(self, delivery: Delivery) -> Attempt:
+        """Send it once and say what came of it. Raises nothing but `CancelledError`."""
+        at_ms, began = self._clock.wall_ms(), self._clock.mono()
+        try:
+            attempt = await self._attempt(delivery, began + self._target.timeout)
+        except AuthFailed as error:
+            kind, outcome = FailureKind.AUTH, Outcome.RETRY
+            if error.forbidden:
+                kind, outcome = FailureKind.FORBIDDEN, Outcome.FORBIDDEN
+            attempt = _failed(kind, str(error), outcome)
+        except TimeoutError:
+            attempt = _failed(FailureKind.TIMEOUT, f"nothing could be sent within {self._target.timeout:g} s")
+        except RelayError as error:
+            attempt = _failed(FailureKind.REQUEST, str(error))
+        except Exception as error:
+            # Even a bug may not leave a delivery claimed for ever: it is a failed attempt, and loud.
+            log.exception("attempt_failed_unexpectedly", target=self._target.name, webhook_id=delivery.event.webhook_id)
+            attempt = _failed(FailureKind.REQUEST, f"unexpected {type(error).__name__}")
+        return replace(attempt, at_ms=at_ms, duration_ms=(self._clock.mono() - began) * 1000)
+
+    async def close(self) -> None:
+        """Close the connections and give up a token that is being fetched."""
+        if self._tokens is not None:
+            await self._tokens.close()
+        line, self._line = self._line, None
+        if line is not None:
+            await line.sender.close()
+
+    async def _attempt(self, delivery: Delivery, deadline: float) -> Attempt:
+        async with asyncio.timeout(self._left(deadline)):
+            line = await self._opened()
+            token = None if self._tokens is None else await self._tokens.token()
+            request = await self._request(delivery, line.signer, token)
+        attempt = await self._post(line.sender, request, deadline)
+        if attempt.status_code != _UNAUTHORIZED or self._tokens is None or token is None:
+            return attempt
+        async with asyncio.timeout(self._left(deadline)):
+            fresh = await self._tokens.replace(token)
+            if fresh is None:
+                return attempt
+            request = await self._request(delivery, line.signer, fresh)
+        return await self._post(line.sender, request, deadline)
+
+    async def _opened(self) -> _Line:
+        async with self._opening:
+            if self._line is None:
+                signer, route = await asyncio.to_thread(self._read_settings)
+                self._line = _Line(signer, Sender(route, self._lookup, self._clock, self._version))
+            return self._line
+
+    def _read_settings(self) -> tuple[Signer, Route]:
+        """Secrets and certificates may lie in files."""
+        return Signer([secret.reveal() for secret in self._target.secrets]), route_of(self._target)
+
+    async def _request(self, delivery: Delivery, signer: Signer, token: str | None) -> PostRequest:
+        if self._in_files:
+            return await asyncio.to_thread(self._build, delivery, signer, token)
+        return self._build(delivery, signer, token)
+
+    def _build(self, delivery: Delivery, signer: Signer, token: str | None) -> PostRequest:
+        auth: Mapping[str, str] = fixed_headers(self._target) if token is None else {"authorization": f"Bearer {token}"}
+        now_ms = self._clock.wall_ms()
+        return build_request(delivery, self._target, signer, auth, now_ms, partner_id=self._partner_id)
+
+    async def _post(self, sender: Sender, request: PostRequest, deadline: float) -> Attempt:
+        left = self._left(deadline)
+        if left < _WORTH_SENDING:
+            raise TimeoutError
+        # To the tenth, so that a message about it reads `15 s`.
+        return await sender.post(replace(request, timeout=round(left, 1)))
+
+    def _left(self, deadline: float) -> float:
+        return deadline - self._clock.mono()
+
+
+def _failed(kind: FailureKind, detail: str, outcome: Outcome = Outcome.RETRY) -> Attempt:
+    return Attempt(0, 0.0, outcome, kind=kind, error=error_text(kind, detail))

@@ -1,0 +1,196 @@
+"""One target: claims due lane heads, has each attempted in a task of its own, and hands the results to the settler.
+
+A slot is free again once its outcome is committed, so no more of a target's deliveries are in memory than it has
+slots. Naps are bounded and recomputed, so a wall clock that steps cannot freeze anything.
+"""
+
+import asyncio
+import hashlib
+from typing import Final, Protocol
+
+import msgspec
+import structlog
+
+from relay.board import TargetBoard
+from relay.config import TargetSettings
+from relay.delivery import breaker
+from relay.delivery.pacing import TokenBucket
+from relay.delivery.reporter import Reporter
+from relay.delivery.settler import Context, Policy, Settler
+from relay.model import Attempt, Delivery, Event, iso_utc
+from relay.standing import Permit, Standing
+
+NAP: Final = 30.0
+"""Seconds after which a sleeping loop looks again, whatever it was told."""
+_LEAST_NAP: Final = 0.01
+"""Seconds between two looks that find nothing: no answer of the store may make a loop spin."""
+TEST_TYPE: Final = "relay.test"
+
+_log = structlog.get_logger()
+
+
+class Client(Protocol):
+    """The seam to the wire: how one target is reached."""
+
+    async def attempt(self, delivery: Delivery) -> Attempt:
+        """One POST; never raises but when cancelled."""
+        ...
+
+
+class TargetLoop:
+    """Claims, sends, reports."""
+
+    def __init__(
+        self,
+        target: TargetSettings,
+        client: Client,
+        policy: Policy,
+        settler: Settler,
+        context: Context,
+        board: TargetBoard,
+    ) -> None:
+        self._target = target
+        self._client = client
+        self._policy = policy
+        self._settler = settler
+        self._context = context
+        self._board = board
+        self._reporter = Reporter(target.name, context, board)
+        self._bucket = TokenBucket(target.rate_limit, context.clock.mono())
+        self._attempts: dict[asyncio.Task[None], Delivery] = {}
+        self._testing = asyncio.Lock()
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        board.last_started = context.clock.mono()
+
+    @property
+    def longest_wait(self) -> float:
+        """Seconds beyond which no retry of this target is ever due."""
+        return self._policy.retry.longest_wait
+
+    @property
+    def paused_by_config(self) -> bool:
+        """Whether the configuration pauses it."""
+        return self._target.paused
+
+    def wake(self) -> None:
+        """Look now: something has come due or a slot is free."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Deliver until told to stop, then until the attempts under way have ended."""
+        while not self._stopping.is_set():
+            self._wake.clear()
+            nap = await self.run_once()
+            try:
+                async with asyncio.timeout(nap):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+        if self._attempts:
+            await asyncio.wait(self._attempts)
+
+    async def run_once(self) -> float:
+        """Start attempts for what is due and permitted; returns seconds until it is worth looking again."""
+        if self._stopping.is_set() or len(self._attempts) >= self._target.concurrency:
+            return NAP
+        name, now_ms = self._target.name, self._context.clock.wall_ms()
+        load, permit = self._load(now_ms), Permit(0)
+
+        def ask(standing: Standing) -> Permit:
+            nonlocal permit
+            permit = breaker.permits(standing, self._policy.breaker, load, now_ms)
+            return permit
+
+        claim = await self._context.store.claim(name, ask, now_ms)
+        if self._stopping.is_set():
+            await self._context.store.release(claim.deliveries)
+            return NAP
+        for delivery in claim.deliveries:
+            self._begin(delivery)
+        self._settler.standings[name] = claim.standing
+        await self._reporter.see(claim.standing)
+        if permit.limit == 0:
+            return _nap(permit.look_again_ms, now_ms)
+        if len(claim.deliveries) == permit.limit:
+            return 0.0  # there may be more, and whether it is permitted is asked anew
+        return _nap(claim.next_due_ms, now_ms)
+
+    async def drain(self, grace: float) -> int:
+        """Claim nothing new and let attempts finish for `grace` seconds; returns how many were cut off.
+
+        A cut-off attempt has an unknown outcome: its delivery stays as it was and is attempted again.
+        """
+        self._stopping.set()
+        self._wake.set()
+        if not self._attempts:
+            return 0
+        _, late = await asyncio.wait(self._attempts, timeout=grace)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
+        return len(late)
+
+    async def test(self) -> Attempt:
+        """One attempt of a `relay.test` event, now, whatever the target's standing; it changes nothing of it.
+
+        One at a time: a second one waits for the first.
+        """
+        async with self._testing:
+            return await self._client.attempt(_test_delivery(self._target.name, self._context.clock.wall_ms()))
+
+    def _load(self, now_ms: int) -> breaker.Load:
+        now = self._context.clock.mono()
+        token_ms = now_ms + round(self._bucket.wait(now) * 1000)
+        return breaker.Load(len(self._attempts), self._probing(), self._bucket.available(now), token_ms)
+
+    def _probing(self) -> bool:
+        return any(delivery.probe for delivery in self._attempts.values())
+
+    def _begin(self, delivery: Delivery) -> None:
+        task = asyncio.create_task(self._attempt(delivery), name=f"attempt-{self._target.name}-{delivery.id}")
+        self._attempts[task] = delivery
+        task.add_done_callback(self._attempt_ended)
+        now = self._context.clock.mono()
+        self._bucket.take(1, now)
+        self._board.last_started = now
+        self._count()
+
+    def _attempt_ended(self, task: asyncio.Task[None]) -> None:
+        self._attempts.pop(task, None)
+        self._count()
+        self._wake.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("attempt_crashed", target=self._target.name, error=repr(error))
+
+    def _count(self) -> None:
+        self._board.in_flight = len(self._attempts)
+        self._board.probing = self._probing()
+
+    async def _attempt(self, delivery: Delivery) -> None:
+        try:
+            attempt = await self._client.attempt(delivery)
+        except asyncio.CancelledError:
+            await self._context.store.release([delivery])
+            raise
+        settled = await self._settler.settle(delivery, attempt)
+        self._reporter.settled(delivery, settled)
+        await self._reporter.see(settled.standing)
+
+
+def _nap(until_ms: int | None, now_ms: int) -> float:
+    return NAP if until_ms is None else min(NAP, max(_LEAST_NAP, (until_ms - now_ms) / 1000))
+
+
+def _test_delivery(target: str, now_ms: int) -> Delivery:
+    since = iso_utc(now_ms)
+    digest = hashlib.sha256(f"{TEST_TYPE}\n{target}\n{since}".encode()).hexdigest()[:32]
+    body = {
+        "what": "a test that a person asked for; no order is behind it",
+        "since": since,
+        "target": target,
+        "advice": "nothing to do; any 2xx answer means that this receiver is reached and believes the signature",
+    }
+    event = Event(f"evt_{digest}", f"relay:{target}", TEST_TYPE, now_ms, msgspec.json.encode(body), None)
+    return Delivery(0, target, event, attempts_made=0, steps_used=0, created_ms=now_ms, manual=True)

@@ -1,0 +1,61 @@
+"""`rate_limit`: how many attempts may begin, by a monotonic clock that the test moves."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.delivery.pacing import TokenBucket
+
+
+def test_no_limit():
+    bucket = TokenBucket(None, 0.0)
+    bucket.take(1000, 0.0)
+    assert bucket.available(0.0) is None
+    assert bucket.wait(0.0) == 0.0
+
+
+def test_a_restart_is_no_burst():
+    bucket = TokenBucket(50.0, 100.0)
+    assert bucket.available(100.0) == 1
+    bucket.take(1, 100.0)
+    assert bucket.available(100.0) == 0
+    assert bucket.wait(100.0) == pytest.approx(0.02)
+    assert bucket.available(100.1) == 5
+
+
+def test_it_holds_one_seconds_worth():
+    bucket = TokenBucket(50.0, 0.0)
+    assert bucket.available(3600.0) == 50
+    bucket.take(50, 3600.0)
+    assert bucket.available(3600.0) == 0
+
+
+def test_a_slow_rate_holds_one():
+    bucket = TokenBucket(1 / 3600, 0.0)
+    bucket.take(1, 0.0)
+    assert bucket.available(3599.0) == 0
+    assert bucket.wait(3599.0) == pytest.approx(1.0)
+    assert bucket.available(3600.0) == 1
+    assert bucket.available(36_000.0) == 1
+
+
+@given(
+    rate=st.floats(min_value=1 / 3600, max_value=1000.0),
+    naps=st.lists(st.floats(min_value=0.0, max_value=5.0), max_size=50),
+)
+def test_never_more_than_the_rate_permits(rate: float, naps: list[float]):
+    bucket, now, taken = TokenBucket(rate, 0.0), 0.0, 0
+    for nap in naps:
+        now += nap
+        count = bucket.available(now)
+        assert count is not None
+        bucket.take(count, now)
+        taken += count
+    assert taken <= rate * now + 1 + 1e-3
+
+
+@given(rate=st.floats(min_value=1 / 3600, max_value=1000.0), used=st.floats(min_value=0.0, max_value=10.0))
+def test_after_the_wait_there_is_one(rate: float, used: float):
+    bucket = TokenBucket(rate, 0.0)
+    bucket.take(bucket.available(used) or 0, used)
+    assert bucket.available(used + bucket.wait(used) + 1e-6)

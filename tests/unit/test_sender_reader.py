@@ -1,0 +1,94 @@
+"""An answer is the same however its bytes are cut, and no bytes make the reader do anything but read or refuse."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.delivery.answer import HEAD_CAP, INTERIM_CAP, READ_CAP, AnswerReader, NotAnAnswer
+
+ANSWERS = [
+    b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nserver: s\r\n\r\nok",
+    b"HTTP/1.1 103 Hint\r\nserver: other\r\n\r\nHTTP/1.1 500 No\r\nretry-after: 5\r\ntransfer-encoding: chunked\r\n\r\n"
+    b"3\r\nabc\r\n0\r\nserver: trailer\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nserver: x\r\nserver: y\r\n\r\nup to its end",
+    b"HTTP/1.0 404 No\r\ncontent-length: 0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok and more",
+    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\nZZ\r\n",
+    b"HTTP/1.1 200 OK\r\nx: " + b"y" * (HEAD_CAP + 1),
+    b"HTTP/1.1 103 Hint\r\n\r\n" * (INTERIM_CAP + 1),
+    b"no HTTP at all",
+]
+
+
+def read(pieces):
+    """(refused, status, kept headers, body, reusable)"""
+    reader, refused = AnswerReader(), False
+    try:
+        for piece in pieces:
+            reader.feed(piece)
+    except NotAnAnswer:
+        refused = True
+    answer = reader.answer
+    if answer is None:
+        return refused, None, {}, b"", reader.reusable
+    return refused, answer.status, answer.headers, bytes(answer.body), reader.reusable
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=range(len(ANSWERS)))
+@given(data=st.data())
+def test_however_it_is_cut(answer, data):
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(answer)), max_size=40)))
+    pieces = [answer[start:end] for start, end in zip([0, *cuts], [*cuts, len(answer)], strict=True)]
+    assert read(pieces) == read([answer])
+
+
+@pytest.mark.parametrize("answer", ANSWERS[:6], ids=range(6))
+def test_a_byte_at_a_time(answer):
+    assert read([bytes([byte]) for byte in answer]) == read([answer])
+
+
+def test_what_these_answers_are():
+    assert [read([answer])[:2] for answer in ANSWERS] == [
+        *[(False, 200), (False, 500), (False, 200), (False, 404)],
+        *[(True, 200), (True, 200), (True, None), (True, None), (True, None)],
+    ]
+    assert read([ANSWERS[1]])[2:] == ({b"retry-after": b"5"}, b"abc", True)
+    assert read([ANSWERS[2]])[2:] == ({b"server": b"x"}, b"up to its end", False)
+    assert [read([answer])[4] for answer in ANSWERS] == [True, True, *[False] * 7]
+
+
+@given(st.lists(st.binary(max_size=200), max_size=20))
+def test_no_bytes_do_anything_but_read_or_refuse(pieces):
+    read([b"HTTP/1.1 200 OK\r\n", *pieces])
+    read(pieces)
+
+
+def test_the_body_is_never_longer_than_the_cap():
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n"
+    reader = AnswerReader()
+    reader.feed(head + b"x" * 3 * READ_CAP)
+    assert (len(reader.answer.body), reader.over, reader.reusable) == (READ_CAP, True, False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (b"HTTP/1.1 200 Yes\r\n\r\n", 200),
+        (b"HTTP/1.1 200 Yes\r\ncontent-length: 0\r\n\r\n", 200),
+        (b"HTTP/1.1 407 No\r\ncontent-length: 9\r\n\r\npart", 407),
+    ],
+)
+def test_the_head_alone_answers_a_connect(answer, status):
+    reader = AnswerReader()
+    reader.begin(head_only=True)
+    reader.feed(answer)
+    assert (reader.answer.status, reader.over) == (status, True)
+
+
+@pytest.mark.parametrize("length", [b"", b"content-length: 0\r\n", b"content-length: 5\r\n"])
+def test_what_comes_with_a_granted_tunnel_spoils_it(length):
+    reader = AnswerReader()
+    reader.begin(head_only=True)
+    with pytest.raises(NotAnAnswer):
+        reader.feed(b"HTTP/1.1 200 Yes\r\n" + length + b"\r\nHTTP/")
+    assert reader.answer is None
