@@ -1,10 +1,11 @@
 """How the admin server answers: JSON without secrets, one shape for every error."""
 
+import json
 from typing import Any, Final
 
 from aiohttp import web
 
-from relay.log import clean
+from relay.log import clean, redact
 
 SERVER_NAME: Final = "houdini-relay"
 """The `server` header of every answer, by which the command line knows whom it is talking to."""
@@ -39,28 +40,57 @@ class ApiError(Exception):
 
 
 class Shown(str):
-    """Text that was redacted by a rule of its own: a URL without a key in it is a known secret as a whole."""
+    """Text that was made fit to be shown by a rule of its own, as a URL without the key in it."""
 
     __slots__ = ()
 
 
+class JsonText(str):
+    """JSON that goes into an answer as it stands."""
+
+    __slots__ = ()
+
+
+def outside_text(text: bytes) -> Shown:
+    """What a stranger answered, whole: secrets blanked, all that could steer a terminal escaped, lines kept."""
+    shown = redact(text.decode("utf-8", "backslashreplace"))
+    return Shown("".join(char if char.isprintable() or char in "\n\t" else repr(char)[1:-1] for char in shown))
+
+
+def embedded(body: bytes) -> JsonText | Shown:
+    """A stored JSON text, to stand in an answer byte for byte; as a string where it cannot stand there so."""
+    try:
+        text = redact(body.decode())
+        json.loads(text, parse_constant=_no_json)
+    except (ValueError, RecursionError):
+        return outside_text(body)
+    return JsonText(text)
+
+
+def _no_json(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def encoded(document: Any) -> str:
+    """The document as JSON text, every known secret blanked and every text printable."""
+    if isinstance(document, JsonText):
+        return str(document)
+    if isinstance(document, dict):
+        return "{" + ", ".join(f"{json.dumps(str(key))}: {encoded(item)}" for key, item in document.items()) + "}"
+    if isinstance(document, (list, tuple)):
+        return "[" + ", ".join(map(encoded, document)) + "]"
+    return json.dumps(document if isinstance(document, Shown) else clean(document))
+
+
 def json_answer(document: Any, status: int = 200) -> web.Response:
-    """A JSON answer in which every known secret is blanked and every text is printable."""
-    return web.json_response(_cleaned(document), status=status)
+    """An answer in JSON, as `encoded` writes it."""
+    return web.Response(text=encoded(document), status=status, content_type="application/json")
 
 
 def error_answer(error: ApiError) -> web.Response:
     """`{"error": {"code", "message"}}`."""
     document = {"error": {"code": error.code, "message": clean(error.message)}}
     return web.json_response(document, status=error.status, headers=error.headers)
-
-
-def _cleaned(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _cleaned(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_cleaned(item) for item in value]
-    return value if isinstance(value, Shown) else clean(value)
 
 
 async def add_safe_headers(_request: web.BaseRequest, response: web.StreamResponse) -> None:

@@ -1,25 +1,27 @@
-"""`/api/v1`: what people and the command line ask."""
+"""`/api/v1`: what people and the command line ask. What changes deliveries and targets is in `control`."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import structlog
 from aiohttp import web
-from prometheus_client import Counter
+from aiohttp.typedefs import Handler
 
+from relay.admin import control
+from relay.admin.actions import Actions
 from relay.admin.answers import ApiError, json_answer
 from relay.admin.audit import Auditor
 from relay.admin.context import Context
+from relay.admin.overview import read_overview
 from relay.admin.questions import AuditQuestion, BackupQuestion, NoQuestion, moment_ms, read_question
-from relay.admin.status import GAPS_SHOWN, WINDOW, Facts, TargetFacts, status_document
-from relay.errors import StoreBroken, StoreError
-from relay.store.base import Gap
+from relay.admin.views import Views
+from relay.errors import SecretUnreadable, StoreBroken, StoreError
 
 AUDIT_PATH: Final = "/api/v1/audit"
 BACKUP_PATH: Final = "/api/v1/store/backup"
-LONG_DEADLINES: Final[Mapping[str, float]] = {AUDIT_PATH: 1800.0, BACKUP_PATH: 3600.0}
+LONG_DEADLINES: Final[Mapping[str, float]] = {AUDIT_PATH: 1800.0, BACKUP_PATH: 3600.0, **control.LONG_DEADLINES}
 """Seconds for what has to wait for REST's request limit, or for the disk."""
 
 _log = structlog.get_logger()
@@ -28,9 +30,12 @@ _log = structlog.get_logger()
 class Api:
     """The handlers."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, views: Views, actions: Actions) -> None:
         self._context = context
         self._auditor = Auditor(context.audit_source, context.store, context.targets, context.clock)
+        self._views = views
+        self._actions = actions
+        self._control = control.ControlApi(actions)
 
     def routes(self) -> list[web.RouteDef]:
         """Paths and handlers; whatever changes something is a POST."""
@@ -39,7 +44,10 @@ class Api:
             web.post("/api/v1/backfill", self.backfill),
             web.post(AUDIT_PATH, self.audit),
             web.post(BACKUP_PATH, self.backup),
-            web.post("/api/v1/targets/{name}/resume", self.resume),
+            web.get("/api/v1/keys", self.keys),
+            *(web.get(f"/api/v1/{kind}", self._list_of(kind)) for kind in Views.LISTS),
+            *(web.get(f"/api/v1/{kind}/{{key}}", self._single_of(kind)) for kind in Views.SINGLES),
+            *self._control.routes(),
         ]
 
     async def begin(self) -> None:
@@ -52,38 +60,12 @@ class Api:
 
     async def status(self, _request: web.Request) -> web.Response:
         """Is everything fine, and if not, why and what to do."""
-        context = self._context
-        # Redacting a URL reads it anew, and it may lie in a file.
-        targets = await asyncio.to_thread(
-            lambda: [TargetFacts(one.name, one.url_redacted, one.concurrency) for one in context.targets()]
-        )
-        facts = Facts(
-            version=context.version,
-            board=context.board,
-            targets=targets,
-            backlog=await context.store.backlog(),
-            dead=_count(context.metrics.deliveries, "target", status="dead"),
-            sweeps=_count(context.metrics.sweeps, "result"),
-            gaps=await self._gaps(),
-            size_bytes=await context.store.size_bytes(),
-            now=context.clock.mono(),
-            now_ms=context.clock.wall_ms(),
-        )
-        return json_answer(status_document(facts))
-
-    async def _gaps(self) -> Sequence[Gap]:
-        """The last ones, and those beyond the window however long ago: these stay visible."""
-        recent = await self._context.store.gaps(GAPS_SHOWN)
-        long = await self._context.store.gaps(GAPS_SHOWN, int(WINDOW * 1000))
-        known = {gap.id for gap in recent}
-        return [*recent, *(gap for gap in long if gap.id not in known)]
+        return json_answer(await read_overview(self._context))
 
     async def backfill(self, request: web.Request) -> web.Response:
         """Ask for a sweep now."""
         await read_question(request, NoQuestion)
-        self._context.want_sweep("asked for")
-        _log.info("backfill_requested")
-        return json_answer({"requested": True}, 202)
+        return json_answer(await self._actions.backfill(), 202)
 
     async def audit(self, request: web.Request) -> web.Response:
         """Compare with the upstream, and repair if asked to."""
@@ -119,21 +101,32 @@ class Api:
         _log.info("store_backed_up", path=str(path), bytes=size)
         return json_answer({"path": str(path), "bytes": size})
 
-    async def resume(self, request: web.Request) -> web.Response:
-        """Send to a target again that answered 410; its deliveries were kept."""
-        await read_question(request, NoQuestion)
-        name = request.match_info["name"]
-        if name not in {target.name for target in self._context.targets()}:
-            raise ApiError(404, "unknown_target", "no target of this name is configured")
-        return json_answer({"target": name, "resumed": await self._context.resume_target(name)})
+    async def keys(self, request: web.Request) -> web.Response:
+        """The public keys of targets that sign with ed25519, for their receivers."""
+        _refuse_parameters(request)
+        try:
+            keys = await asyncio.to_thread(self._context.public_keys)
+        except SecretUnreadable as error:
+            raise ApiError(503, "secret_unreadable", str(error)) from None
+        return json_answer({"items": [{"target": name, "keys": list(found)} for name, found in keys.items()]})
+
+    def _list_of(self, kind: str) -> Handler:
+        async def answer(request: web.Request) -> web.Response:
+            asked = dict(request.query)
+            if len(asked) != len(request.query):
+                raise ApiError(400, "bad_query", "a query parameter is given twice")
+            return json_answer(await self._views.page(kind, asked))
+
+        return answer
+
+    def _single_of(self, kind: str) -> Handler:
+        async def answer(request: web.Request) -> web.Response:
+            _refuse_parameters(request)
+            return json_answer(await self._views.single(kind, request.match_info["key"]))
+
+        return answer
 
 
-def _count(counter: Counter, by: str, **only: str) -> dict[str, int]:
-    """A counter's values by one label, of the series that have these labels."""
-    found: dict[str, int] = {}
-    for family in counter.collect():
-        for sample in family.samples:
-            matches = all(sample.labels.get(name) == value for name, value in only.items())
-            if sample.name.endswith("_total") and matches:
-                found[sample.labels[by]] = found.get(sample.labels[by], 0) + int(sample.value)
-    return found
+def _refuse_parameters(request: web.Request) -> None:
+    if request.query_string:
+        raise ApiError(400, "bad_query", "this takes no query parameters")

@@ -1,14 +1,24 @@
 """The admin HTTP server, put together: who may ask, within what time, and what answers."""
 
+import asyncio
+
 import structlog
 from aiohttp import web
 
+from relay.admin import forms
+from relay.admin.actions import Actions
 from relay.admin.answers import add_safe_headers
 from relay.admin.api import LONG_DEADLINES, Api
 from relay.admin.auth import BODY_CAP, Gatekeeper
 from relay.admin.context import Context
+from relay.admin.dashboard import Dashboard
 from relay.admin.middleware import answer_errors, deadline
+from relay.admin.openapi import OpenApi
+from relay.admin.pages import Pages
 from relay.admin.probes import Probes
+from relay.admin.sessions import Sessions
+from relay.admin.stream import STREAM_PATH, Stream
+from relay.admin.views import Views
 from relay.errors import StoreError
 
 _log = structlog.get_logger()
@@ -28,12 +38,33 @@ class Admin:
         Raises:
             OSError: the address cannot be bound.
         """
-        api = Api(self._context)
-        gatekeeper = Gatekeeper(self._context.settings, self._context.clock)
-        app = web.Application(
-            client_max_size=BODY_CAP, middlewares=[answer_errors, deadline(LONG_DEADLINES), gatekeeper.middleware]
+        context = self._context
+        views = Views(context.store, context.targets, context.board, context.clock.wall_ms)
+        actions = Actions(context)
+        api = Api(context, views, actions)
+        sessions = Sessions()
+        gatekeeper = Gatekeeper(context.settings, context.clock, sessions)
+        # Templates and files are read from the disk.
+        pages = await asyncio.to_thread(
+            lambda: Pages(sessions, context.clock, context.version, signs_in=gatekeeper.wants_token)
         )
-        app.add_routes([*Probes(self._context).routes(), *api.routes()])
+        dashboard = Dashboard(context, views, actions, pages)
+        longer = {**LONG_DEADLINES, **forms.LONG_DEADLINES}
+        app = web.Application(
+            client_max_size=BODY_CAP,
+            middlewares=[answer_errors(pages.error), deadline(longer, (STREAM_PATH,)), gatekeeper.middleware],
+        )
+        app.add_routes(
+            [
+                *Probes(self._context).routes(),
+                *api.routes(),
+                *Stream(self._context).routes(),
+                *OpenApi(self._context.version).routes(),
+                *pages.routes(),
+                *dashboard.routes(),
+                *forms.Forms(actions, gatekeeper, sessions, pages, dashboard).routes(),
+            ]
+        )
         app.on_response_prepare.append(add_safe_headers)
         try:
             await api.begin()
@@ -45,7 +76,8 @@ class Admin:
         await web.TCPSite(self._runner, *self._listen, backlog=64).start()
 
     async def stop(self) -> None:
-        """Stop serving; answers under way get 2 s."""
+        """Stop serving; streams end at once, other answers under way get 2 s."""
+        self._context.board.live.end()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None

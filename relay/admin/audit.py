@@ -116,7 +116,7 @@ class Auditor:
     async def remember_targets(self) -> None:
         """Note since when each target has wanted what it wants: older orders owe it nothing."""
         for target in self._targets():
-            wanted = json.dumps(sorted(target.events))
+            wanted = json.dumps([*sorted(target.events), target.changes])
             remembered = await self._remembered(target.name)
             if remembered is None or remembered[1] != wanted:
                 noted = json.dumps([self._clock.wall_ms(), wanted])
@@ -229,7 +229,7 @@ class Auditor:
         for one in chosen:
             remembered = await self._remembered(one.name)
             since_ms = remembered[0] if remembered is not None else self._clock.wall_ms()
-            expected.append(Expectation(one.name, one.wants, since_ms))
+            expected.append(Expectation(one.name, one.wants, since_ms, status_only=one.changes == "status"))
         return expected
 
     async def _remembered(self, target: str) -> tuple[int, str] | None:

@@ -2,7 +2,7 @@
 
 Loopback is no boundary for a browser: any page can post to 127.0.0.1, and a name it controls can be made to
 point there. So the `Host` must be one of ours, an `Origin` must be our own, and whatever changes something
-must say that it is JSON, which no form can.
+must say that it is JSON, which no form can, or be a form of the dashboard that carries its browser's secret.
 """
 
 import asyncio
@@ -17,21 +17,31 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from relay.admin.answers import ApiError
+from relay.admin.sessions import COOKIE, Sessions
 from relay.clock import Clock
 from relay.config import AdminSettings
 from relay.config.addresses import is_loopback_host
 from relay.config.urls import Url, parse_host, parse_url
 from relay.errors import SecretUnreadable
-from relay.model import Secret
+from relay.secret import Secret
 
 OPEN_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 """What probes and scrapers ask: no token, any host name."""
+API: Final = "/api/"
+"""What lies below is for programs; everything else that is no probe is a page, or what belongs to one."""
+SIGN_IN_PATH: Final = "/login"
+STATIC_PATH: Final = "/static/{name}"
+FORM_SECRET: Final = "form_secret"  # noqa: S105 - the name of a field
+"""The field that every form of the dashboard carries."""
 BODY_CAP: Final = 64 * 1024
 LOGIN_FAILURES: Final = 10
 """Wrong tokens that one address may send at once; after that one in `LOGIN_RECOVERY` seconds."""
 LOGIN_RECOVERY: Final = 6.0
 REMEMBERED_ADDRESSES: Final = 1024
+_UNGUARDED: Final = frozenset({*OPEN_PATHS, SIGN_IN_PATH, STATIC_PATH})
+"""What is answered to people who are not signed in."""
 _JSON: Final = "application/json"
+_FORM: Final = "application/x-www-form-urlencoded"
 
 _log = structlog.get_logger()
 
@@ -59,10 +69,11 @@ class FailedLogins:
 class Gatekeeper:
     """Decides for every request before anything else looks at it."""
 
-    def __init__(self, settings: AdminSettings, clock: Clock) -> None:
+    def __init__(self, settings: AdminSettings, clock: Clock, sessions: Sessions) -> None:
         own = [settings.listen[0]] if settings.listen is not None else []
         self._hosts = frozenset(parse_host(_bracketed(name)) for name in (*own, *settings.allowed_hosts))
         self._token = settings.token
+        self._sessions = sessions
         self._failures = FailedLogins()
         self._clock = clock
         self._token_unreadable = False
@@ -75,32 +86,65 @@ class Gatekeeper:
         async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
             check_origin(request)
             resource = request.match_info.route.resource
-            if resource is None or resource.canonical not in OPEN_PATHS:
+            path = "" if resource is None else resource.canonical
+            if path not in OPEN_PATHS:
                 check_host(request.headers.getall(hdrs.HOST, ()), self._hosts)
+            if path not in _UNGUARDED:
                 await self._check_token(request)
             check_body(request)
+            if _is_for_form(request):
+                await self._check_form(request)
             return await handler(request)
 
         return admit
+
+    @property
+    def wants_token(self) -> bool:
+        """Whether one has to sign in."""
+        return self._token is not None
+
+    async def sign_in(self, request: web.Request, given: str) -> str:
+        """A new id for the browser of somebody who gives the token.
+
+        Raises:
+            ApiError: it is another one, or too many wrong ones have come from there.
+        """
+        expected = "" if self._token is None else await self._read_token(self._token)
+        sent = given.encode("utf-8", "surrogatepass")
+        self._judge(request, right=self._token is None or hmac.compare_digest(sent, expected.encode()))
+        return self._sessions.sign_in(expected, self._clock.mono())
 
     async def _check_token(self, request: web.Request) -> None:
         if self._token is None:
             return
         expected = await self._read_token(self._token)
-        # Nothing is awaited from here on, so that many guesses at once count like many in a row.
-        address, now = request.remote or "", self._clock.mono()
         given = request.headers.getall(hdrs.AUTHORIZATION, ())
+        if given:
+            self._judge(request, right=token_matches(given, expected))
+        elif not self._sessions.is_signed_in(browser_of(request), expected, self._clock.mono()):
+            raise _unauthorized("this needs the header `authorization: Bearer <admin.token>`")
+
+    def _judge(self, request: web.Request, *, right: bool) -> None:
+        # Nothing is awaited in here, so that many guesses at once count like many in a row.
+        address, now = request.remote or "", self._clock.mono()
         wait = self._failures.wait(address, now)
-        if given and wait > 0:
+        if wait > 0:
             headers = {"retry-after": str(int(wait) + 1)}
             raise ApiError(429, "too_many_failures", "too many wrong tokens from this address; wait a little", headers)
-        if token_matches(given, expected):
-            return
-        if given:
+        if not right:
             self._failures.note(address, now)
             _log.warning("admin_login_failed", address=address)
-        headers = {"www-authenticate": 'Bearer realm="houdini-relay"'}
-        raise ApiError(401, "unauthorized", "this needs the header `authorization: Bearer <admin.token>`", headers)
+            raise _unauthorized("this is not the token in `admin.token`")
+
+    async def _check_form(self, request: web.Request) -> None:
+        browser = browser_of(request)
+        try:
+            given = (await request.post()).get(FORM_SECRET)
+        except ValueError:
+            raise ApiError(400, "bad_form", "this form is not UTF-8") from None
+        if not browser or not isinstance(given, str) or not self._sessions.fits(browser, given):
+            sentence = "this page is out of date, or its cookie was not kept; go back, load it again and repeat"
+            raise ApiError(403, "stale_page", sentence)
 
     async def _read_token(self, token: Secret) -> str:
         try:
@@ -169,18 +213,32 @@ def check_body(request: web.Request) -> None:
     """Let through what changes nothing, and JSON of a bearable size.
 
     Raises:
-        ApiError: it is neither.
+        ApiError: it is neither, nor a form where the dashboard takes one.
     """
     if (request.content_length or 0) > BODY_CAP:
         raise ApiError(413, "too_large", f"a body has at most {BODY_CAP} bytes")
     # What no route takes is answered as such (404, 405) rather than by what its body is.
-    if request.match_info.http_exception is None and request.method == hdrs.METH_POST and not _is_json(request):
-        raise ApiError(415, "not_json", f"send `content-type: {_JSON}`")
-
-
-def _is_json(request: web.Request) -> bool:
+    if request.match_info.http_exception is not None or request.method != hdrs.METH_POST:
+        return
+    wanted = _FORM if _is_for_form(request) else _JSON
     charset = (request.charset or "utf-8").lower()
-    return request.content_type == _JSON and charset == "utf-8" and hdrs.CONTENT_ENCODING not in request.headers
+    if request.content_type != wanted or charset != "utf-8" or hdrs.CONTENT_ENCODING in request.headers:
+        raise ApiError(415, "not_json" if wanted == _JSON else "not_a_form", f"send `content-type: {wanted}`")
+
+
+def browser_of(request: web.Request) -> str:
+    """The id in the request's cookie, empty when there is none."""
+    return request.cookies.get(COOKIE, "")
+
+
+def _is_for_form(request: web.Request) -> bool:
+    """Whether what is asked takes forms of the dashboard."""
+    resource = request.match_info.route.resource
+    return request.method == hdrs.METH_POST and resource is not None and not resource.canonical.startswith(API)
+
+
+def _unauthorized(message: str) -> ApiError:
+    return ApiError(401, "unauthorized", message, {"www-authenticate": 'Bearer realm="houdini-relay"'})
 
 
 def _port(url: Url) -> int:

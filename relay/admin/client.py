@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -10,6 +12,7 @@ import aiohttp
 from yarl import URL
 
 from relay.admin.answers import SERVER_NAME
+from relay.admin.server_sent import StreamReader, Told
 from relay.config import AdminSettings
 from relay.errors import RelayError, SecretUnreadable
 
@@ -17,11 +20,21 @@ ANSWER_CAP: Final = 64 * 2**20
 """Bytes of an answer beyond which it is given up."""
 PATIENCE: Final = 35.0
 """Seconds for an ordinary question, a little more than the server gives itself."""
+SILENCE: Final = 60.0
+"""Seconds without a word after which a stream counts as broken; it says something every 15 s."""
 _ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - names what to replace, binds nothing
 
 
 class DaemonUnavailable(RelayError):
     """The running relay cannot be asked: it is off, does not run, or does not let us in."""
+
+
+class NobodyAnswers(DaemonUnavailable):
+    """There is nobody to ask: no relay listens there, or its configuration has it listen nowhere."""
+
+
+class BrokenOff(DaemonUnavailable):
+    """It answers, but not in time, or not to the end."""
 
 
 class Refused(RelayError):
@@ -93,30 +106,59 @@ class AdminClient:
         """
         return await self._ask("POST", path, body, patience)
 
+    async def listen(self, path: str, last_id: str | None = None) -> AsyncIterator[Told]:
+        """What the stream at `path` tells, from now on, until the relay ends it.
+
+        The first thing is told as soon as the relay listens to us; a kind is empty where there is nothing new.
+
+        Raises:
+            DaemonUnavailable: nobody answers, somebody else does, the token is not accepted, or it broke off.
+            Refused: the relay answered with an error.
+        """
+        headers = {"accept": "text/event-stream"} | ({} if last_id is None else {"last-event-id": last_id})
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=PATIENCE, sock_read=SILENCE)
+        async with self._asked("GET", path, None, headers, limit) as answer:
+            if answer.content_type != "text/event-stream" or answer.headers.get("server") != SERVER_NAME:
+                self._understand(answer, await _read(answer))
+                raise DaemonUnavailable(f"what answers at {self.address} is not houdini-relay; see admin.listen")
+            reader = StreamReader()
+            async for line in answer.content:
+                told = reader.read(line.decode().rstrip("\r\n"))
+                if told is not None:
+                    yield told
+
     async def _ask(self, method: str, path: str, body: Any, patience: float) -> Any:
+        limit = aiohttp.ClientTimeout(total=patience)
+        headers = {} if body is None else {"content-type": "application/json"}
+        async with (
+            self._asked(method, path, None if body is None else json.dumps(body).encode(), headers, limit) as answer,
+            asyncio.timeout(patience),
+        ):
+            return self._understand(answer, await _read(answer))
+
+    @asynccontextmanager
+    async def _asked(
+        self, method: str, path: str, data: bytes | None, headers: Mapping[str, str], limit: aiohttp.ClientTimeout
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An answer that has begun; whatever goes wrong while it is read becomes a sentence, too."""
         if self._session is None:
             raise RuntimeError("use the client with `async with`")
-        data = None if body is None else json.dumps(body).encode()
-        headers = {} if body is None else {"content-type": "application/json"}
-        limit = aiohttp.ClientTimeout(total=patience)
         url = self._address.join(URL(path, encoded=True))
         try:
-            async with (
-                asyncio.timeout(patience),
-                self._session.request(
-                    method, url, data=data, headers=headers, allow_redirects=False, timeout=limit
-                ) as answer,
-            ):
-                return self._understand(answer, await _read(answer))
+            async with self._session.request(
+                method, url, data=data, headers=headers, allow_redirects=False, timeout=limit
+            ) as answer:
+                yield answer
         except TimeoutError:
-            raise DaemonUnavailable(f"{self.address} gave no answer within {patience:.0f} s") from None
+            seconds = limit.total or limit.sock_read or PATIENCE
+            raise BrokenOff(f"{self.address} gave no answer within {seconds:.0f} s") from None
         except aiohttp.ClientConnectorError as error:
             reason = os.strerror(error.os_error.errno) if error.os_error.errno else "no connection"
-            raise DaemonUnavailable(
+            raise NobodyAnswers(
                 f"nobody answers at {self.address} ({reason}): is `houdini-relay run` running, with this configuration?"
             ) from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise DaemonUnavailable(f"{self.address} broke off the answer ({type(error).__name__})") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise BrokenOff(f"{self.address} broke off the answer ({type(error).__name__})") from None
 
     def _understand(self, answer: aiohttp.ClientResponse, text: bytes) -> Any:
         try:
@@ -146,8 +188,8 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
 
 def _address(settings: AdminSettings) -> URL:
     if settings.listen is None:
-        raise DaemonUnavailable("this asks the running relay, but admin.listen is null in its configuration")
+        raise NobodyAnswers("this asks the running relay, but admin.listen is null in its configuration")
     host, port = settings.listen
     if port == 0:
-        raise DaemonUnavailable("admin.listen has port 0, a different one each time; give it a fixed port")
+        raise NobodyAnswers("admin.listen has port 0, a different one each time; give it a fixed port")
     return URL.build(scheme="http", host=_ANY_ADDRESS.get(host, host), port=port)

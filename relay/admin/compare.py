@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from relay.model import DeliveryStatus, KnownOrder, event_type, status_label
-from relay.store.base import DeliveryOfOrder
+from relay.store.values import DeliveryOfOrder
 
 
 class Kind(StrEnum):
@@ -50,11 +50,13 @@ class Expectation:
     Attributes:
         wants: whether it wants events of a type.
         since_ms: orders made after this moment owe it every event; of older ones it may have come too late.
+        status_only: whether it wants only events that change the status (`changes: status`).
     """
 
     name: str
     wants: Callable[[str], bool]
     since_ms: int
+    status_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +154,14 @@ def _compare_deliveries(
     for sequence, event in sorted(events.items()):
         if made := own.get(sequence):
             found += _judge_made(seen, made)
-        elif target.wants(event_type(event.event_status)) and _owed(seen, target, sequence, own):
+        elif _is_wanted(event, target) and _owed(seen, target, sequence, own):
             detail = f"event {sequence} ({event_type(event.event_status)}) has no delivery for this target"
             found.append(_about(seen, event, target.name, Kind.MISSING, detail))
     return found
+
+
+def _is_wanted(event: DeliveryOfOrder, target: Expectation) -> bool:
+    return target.wants(event_type(event.event_status)) and (event.moves_status or not target.status_only)
 
 
 def _owed(seen: SeenOrder, target: Expectation, sequence: int, own: Collection[int]) -> bool:
@@ -187,7 +193,18 @@ def _about(seen: SeenOrder, event: DeliveryOfOrder, target: str, kind: Kind, det
 
 
 def _unmade(known: KnownOrder, last_id: LastId) -> DeliveryOfOrder:
-    """An order's last event as its projection remembers it, for when no target has a delivery of it."""
+    """An order's last event as its projection remembers it, for when no target has a delivery of it.
+
+    What that event changed is not remembered there; only of a first one is it certain.
+    """
     return DeliveryOfOrder(
-        known.houdini_id, last_id(known), known.sequence, known.status, "", DeliveryStatus.PENDING, None, 0
+        known.houdini_id,
+        last_id(known),
+        known.sequence,
+        known.status,
+        "",
+        DeliveryStatus.PENDING,
+        None,
+        0,
+        moves_status=known.sequence == 1,
     )

@@ -1,14 +1,14 @@
 """Around every request: a deadline, and the one error shape for whatever goes wrong."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from relay.admin.answers import ApiError, error_answer
+from relay.admin.answers import ApiError
 from relay.admin.auth import BODY_CAP
 from relay.errors import StoreError, UpstreamError
 
@@ -26,30 +26,49 @@ _SENTENCES: Final[Mapping[int, tuple[str, str]]] = {
 _log = structlog.get_logger()
 
 
-@web.middleware
-async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn whatever is raised into an answer; what is not understood is logged, never shown."""
-    try:
-        return await handler(request)
-    except ApiError as error:
-        return error_answer(error)
-    except web.HTTPException as error:
-        return error_answer(_from_http(error))
-    except StoreError as error:
-        return error_answer(ApiError(503, "store_unavailable", f"store: {error}"))
-    except UpstreamError as error:
-        return error_answer(ApiError(502, "upstream_unavailable", str(error)))
-    except Exception:
-        _log.exception("admin_request_failed", method=request.method, path=request.path)
-        return error_answer(ApiError(500, "internal_error", "an error of our own; the log has the details"))
+ShowError = Callable[[web.Request, ApiError], web.StreamResponse]
 
 
-def deadline(longer: Mapping[str, float]) -> Middleware:
-    """A middleware that ends requests after `REQUEST_DEADLINE`; `longer` has the paths that get more."""
+def answer_errors(show: ShowError) -> Middleware:
+    """A middleware that turns whatever is raised into an answer; what is not understood is logged, never shown."""
+
+    @web.middleware
+    async def answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Exception as error:
+            return show(request, _said(error, request))
+
+    return answered
+
+
+def _said(error: Exception, request: web.Request) -> ApiError:
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, web.HTTPException):
+        return _from_http(error)
+    if isinstance(error, StoreError):
+        return ApiError(503, "store_unavailable", f"store: {error}")
+    if isinstance(error, UpstreamError):
+        return ApiError(502, "upstream_unavailable", str(error))
+    _log.error("admin_request_failed", method=request.method, path=request.path, exc_info=error)
+    return ApiError(500, "internal_error", "an error of our own; the log has the details")
+
+
+def deadline(longer: Mapping[str, float], unlimited: Collection[str] = ()) -> Middleware:
+    """A middleware that ends requests after `REQUEST_DEADLINE`.
+
+    Args:
+        longer: path -> seconds, for routes that get more.
+        unlimited: paths that see to deadlines of their own.
+    """
 
     @web.middleware
     async def in_time(request: web.Request, handler: Handler) -> web.StreamResponse:
-        seconds = longer.get(request.path, REQUEST_DEADLINE)
+        resource = request.match_info.route.resource
+        if resource is not None and resource.canonical in unlimited:
+            return await handler(request)
+        seconds = REQUEST_DEADLINE if resource is None else longer.get(resource.canonical, REQUEST_DEADLINE)
         try:
             async with asyncio.timeout(seconds) as limit:
                 return await handler(request)

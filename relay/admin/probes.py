@@ -8,9 +8,11 @@ from aiohttp import web
 
 from relay.admin.answers import json_answer
 from relay.admin.context import Context
-from relay.admin.health import unready_reasons
+from relay.admin.health import is_stalled, limits_of, unready_reasons
+from relay.board import Reload, TargetBoard, UpstreamState
 from relay.errors import StoreError
-from relay.store.base import Backlog
+from relay.standing import Breaker
+from relay.store.values import Backlog
 
 STORE_PATIENCE: Final = 5.0
 """Seconds that the store may take to answer before it counts as stuck."""
@@ -47,36 +49,59 @@ class Probes:
             backlog = await self._backlog()
         except (StoreError, TimeoutError) as error:
             return _health(503, [_store_sentence(error)])
-        slots = {target.name: target.concurrency for target in context.targets()}
+        limits = {target.name: limits_of(target) for target in context.targets()}
         now, now_ms = context.clock.mono(), context.clock.wall_ms()
-        reasons = unready_reasons(context.board, backlog, slots, now, now_ms)
+        reasons = unready_reasons(context.board, backlog, limits, now, now_ms)
         return _health(503 if reasons else 200, reasons)
 
     async def metrics(self, _request: web.Request) -> web.Response:
         """All metrics for Prometheus."""
-        metrics = self._context.metrics
+        context, metrics = self._context, self._context.metrics
         try:
-            await self._measure_queues()
+            backlog, size = await self._backlog(), await context.store.size_bytes()
         except (StoreError, TimeoutError):
             # The counters in memory are still true and are wanted most when the store is in trouble.
-            metrics.queue_depth.clear()
-        return web.Response(body=metrics.render(), headers={"content-type": METRICS_TYPE})
+            backlog, size = None, None
+        of_process = await asyncio.to_thread(metrics.render_process)
+        if backlog is None:
+            metrics.forget_queues()
+            metrics.ready.set(0)
+        else:
+            self._measure(backlog)
+        if size is not None:
+            metrics.store_size.set(size)
+        metrics.upstream_auth_failed.set(context.board.upstream.state is UpstreamState.AUTH_FAILED)
+        metrics.config_reload_ok.set(context.board.config.result is not Reload.REFUSED)
+        return web.Response(body=metrics.render() + of_process, headers={"content-type": METRICS_TYPE})
 
-    async def _measure_queues(self) -> None:
+    def _measure(self, backlog: Mapping[str, Backlog]) -> None:
         context, metrics = self._context, self._context.metrics
-        now_ms = context.clock.wall_ms()
-        for name, waiting in (await self._backlog()).items():
-            in_flight = context.board.targets[name].in_flight if name in context.board.targets else 0
-            metrics.queue_depth.labels(name, "in_flight").set(in_flight)
-            metrics.queue_depth.labels(name, "pending").set(max(0, waiting.pending - in_flight))
-            age_ms = 0 if waiting.oldest_ms is None else max(0, now_ms - waiting.oldest_ms)
+        limits = {target.name: limits_of(target) for target in context.targets()}
+        now, now_ms = context.clock.mono(), context.clock.wall_ms()
+        metrics.forget_queues()
+        for name, waiting in backlog.items():
+            board, standing = context.board.targets.get(name, TargetBoard()), waiting.standing
+            metrics.queue_depth.labels(name, "in_flight").set(board.in_flight)
+            metrics.queue_depth.labels(name, "pending").set(max(0, waiting.pending - board.in_flight))
+            age_ms = 0 if waiting.oldest_order_ms is None else max(0, now_ms - waiting.oldest_order_ms)
             metrics.queue_oldest_age.labels(name).set(age_ms / 1000)
-            metrics.target_paused.labels(name).set(1 if waiting.stopped else 0)
-        metrics.store_size.set(await context.store.size_bytes())
+            metrics.breaker_state.labels(name).set(_breaker_number(standing.breaker, probing=board.probing))
+            metrics.target_paused.labels(name).set(standing.paused or standing.parked_ms is not None)
+            metrics.target_parked.labels(name).set(standing.parked_ms is not None)
+            metrics.target_orphaned.labels(name).set(not standing.configured)
+            stalled = name in limits and is_stalled(board, waiting, limits[name], now, now_ms)
+            metrics.target_stalled.labels(name).set(stalled)
+        metrics.ready.set(not unready_reasons(context.board, backlog, limits, now, now_ms))
 
     async def _backlog(self) -> Mapping[str, Backlog]:
         async with asyncio.timeout(STORE_PATIENCE):
             return await self._context.store.backlog()
+
+
+def _breaker_number(breaker: Breaker, *, probing: bool) -> int:
+    if breaker is Breaker.CLOSED:
+        return 0
+    return 1 if probing else 2
 
 
 def _health(status: int, reasons: list[str]) -> web.Response:

@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -49,6 +49,26 @@ class BackupQuestion(msgspec.Struct, forbid_unknown_fields=True):
         return path
 
 
+class ReplayQuestion(msgspec.Struct, forbid_unknown_fields=True):
+    """`POST /api/v1/replay`.
+
+    Attributes:
+        target: whose deliveries.
+        since: events seen since, as in `24h` or ISO 8601; None for all.
+        until: events seen before.
+        status: how the last delivery has ended.
+        order: a houdiniId; None for all.
+        dry_run: whether only to count.
+    """
+
+    target: str
+    since: str | None = None
+    until: str | None = None
+    status: Literal["dead", "delivered", "superseded", "cancelled", "any"] = "dead"
+    order: str | None = None
+    dry_run: bool = False
+
+
 Q = TypeVar("Q", bound=msgspec.Struct)
 
 
@@ -67,6 +87,29 @@ async def read_question(request: web.Request, kind: type[Q]) -> Q:
         raise ApiError(400, "bad_body", f"the body does not fit: {detail}") from None
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise ApiError(400, "bad_body", "the body is not JSON") from None
+
+
+def path_id(text: str) -> int | None:
+    """A delivery's id out of a path, None when it can be none."""
+    return int(text) if re.fullmatch(r"[1-9][0-9]{0,17}", text) else None
+
+
+def period(since: str | None, until: str | None, now_ms: int) -> tuple[int | None, int | None]:
+    """From when and until when, in wall milliseconds.
+
+    Raises:
+        ApiError: one of them is no moment, or the first is not before the second.
+    """
+    found: list[int | None] = []
+    for name, text in (("since", since), ("until", until)):
+        try:
+            found.append(None if text is None else moment_ms(text, now_ms))
+        except ValueError as error:
+            raise ApiError(400, f"bad_{name}", f"{name}: {error}") from None
+    since_ms, until_ms = found
+    if since_ms is not None and until_ms is not None and since_ms >= until_ms:
+        raise ApiError(400, "bad_since", "`since` must lie before `until`")
+    return since_ms, until_ms
 
 
 def moment_ms(text: str, now_ms: int) -> int:

@@ -7,26 +7,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from relay.admin.answers import Shown
-from relay.admin.health import is_stalled
+from relay.admin.health import Limits, is_stalled
+from relay.admin.shapes import moment, target_shape
 from relay.board import Board, TargetBoard, UpstreamState
 from relay.model import iso_utc
-from relay.store.base import Backlog, Gap
+from relay.standing import Breaker, Standing
+from relay.store.values import Backlog, Gap
 
 LAGGING: Final = 900.0
 """Seconds that a delivery may wait before its target counts as lagging."""
 WINDOW: Final = 47 * 3600.0
 """Seconds of a gap that the 48 h which REST shows surely cover, with an hour to spare (as in `relay.upstream.gaps`)."""
 GAPS_SHOWN: Final = 20
+FRESH_DEATH: Final = 3600.0
+"""Seconds for which a delivery that ended dead counts as something wrong now."""
+_NOTHING: Final = Backlog(0, None, None, Standing())
 
 
 @dataclass(frozen=True, slots=True)
 class TargetFacts:
-    """A target as configured: its name, its redacted URL, how many attempts it may have at a time."""
+    """A target as configured: its name, its redacted URL, what it may do at most."""
 
     name: str
     url: str
-    concurrency: int
+    limits: Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,8 @@ class Facts:
     """Everything that the judgement rests on.
 
     Attributes:
-        backlog: what every target still has to get.
+        targets: those that are configured.
+        backlog: what these, and those that no longer are, still have to get.
         dead: target -> deliveries that ended dead since the process began.
         sweeps: result -> sweeps that ended so since the process began.
         gaps: the last gaps, newest first.
@@ -78,7 +83,10 @@ def status_document(facts: Facts) -> dict[str, Any]:
     _judge_upstream(facts, found)
     for target in facts.targets:
         _judge_target(target, facts, found)
+    _judge_orphans(facts, found)
     _judge_gaps(facts, found)
+    shown = [_target(target.name, target.url, facts) for target in facts.targets]
+    shown += [_target(name, None, facts) for name in _orphans(facts)]
     return {
         "fine": not found.problems,
         "problems": found.problems,
@@ -87,7 +95,7 @@ def status_document(facts: Facts) -> dict[str, Any]:
         "now": iso_utc(facts.now_ms),
         "upstream": _upstream(facts.board, facts.sweeps),
         "gaps": [_gap(gap, facts.now_ms) for gap in facts.gaps],
-        "targets": [_target(target, facts) for target in facts.targets],
+        "targets": shown,
         "store": {"size_bytes": facts.size_bytes, "failure": facts.board.store_failure},
     }
 
@@ -125,24 +133,68 @@ def _judge_upstream(facts: Facts, found: Findings) -> None:
 
 def _judge_target(target: TargetFacts, facts: Facts, found: Findings) -> None:
     subject = f"target {target.name}"
+    waiting = facts.backlog.get(target.name, _NOTHING)
+    if waiting.standing.stopped:
+        _judge_stopped(target.name, waiting, found)
+    else:
+        _judge_sending(target, waiting, facts, found)
+    if dead := facts.dead.get(target.name, 0):
+        last_ms = facts.board.targets.get(target.name, TargetBoard()).last_dead_ms
+        message = f"{counted(dead, 'delivery', 'deliveries')} ended dead since the relay started"
+        advice = "`houdini-relay audit` names them, with --repair it sends them again"
+        fresh = last_ms is not None and facts.now_ms - last_ms < FRESH_DEATH * 1000
+        (found.problem if fresh else found.note)(subject, message, advice)
+
+
+def _judge_stopped(name: str, waiting: Backlog, found: Findings) -> None:
+    """Parked: somebody must act. Paused: somebody meant it, but what waits must not be forgotten."""
+    standing, queue = waiting.standing, f"{waiting.pending} waiting"
+    resume = f"houdini-relay targets resume {name}"
+    if standing.parked_ms is not None:
+        why = f"parked since {iso_utc(standing.parked_ms)} because its receiver said so"
+        error = f" ({standing.last_error})" if standing.last_error else ""
+        found.problem(f"target {name}", f"{why}{error}, {queue}", f"{resume}, once its receiver is right again")
+        return
+    if standing.paused_by_config:
+        why, advice = "paused by the configuration", f"set `paused: false` for {name} and restart"
+    else:
+        why, advice = f"paused by a person since {iso_utc(standing.paused_ms or 0)}", resume
+    tell = found.problem if waiting.pending else found.note
+    tell(f"target {name}", f"{why}, {queue}", f"{advice}; its deliveries are kept")
+
+
+def _judge_sending(target: TargetFacts, waiting: Backlog, facts: Facts, found: Findings) -> None:
+    subject, standing, queue = f"target {target.name}", waiting.standing, f"{waiting.pending} waiting"
     board = facts.board.targets.get(target.name, TargetBoard())
-    waiting = facts.backlog.get(target.name, Backlog(0, None, None, stopped=False))
-    age = _age(waiting, facts.now_ms)
-    queue = f"{waiting.pending} waiting"
-    if waiting.stopped:
-        advice = f"houdini-relay targets resume {target.name}, once its receiver is right again (it said 410 Gone)"
-        found.problem(subject, f"parked, {queue}", advice)
-    elif is_stalled(board, waiting, target.concurrency, facts.now, facts.now_ms):
+    age, error = _age(waiting, facts.now_ms), standing.last_error
+    until_ms = standing.throttled_until_ms
+    if until_ms is not None and until_ms > facts.now_ms:
+        advice = "nothing to do; its receiver asked to be left alone until then (Retry-After)"
+        found.note(subject, f"throttled until {iso_utc(until_ms)}, {queue}", advice)
+    if is_stalled(board, waiting, target.limits, facts.now, facts.now_ms):
         found.problem(subject, f"nothing is sent although it could be, {queue}", "restart, and report this defect")
-    elif board.last_error is not None and waiting.pending:
+    elif standing.breaker is not Breaker.CLOSED:
+        since, probe = iso_utc(standing.breaker_changed_ms or 0), iso_utc(standing.probe_due_ms or 0)
+        advice = f"make its URL answer 2xx; nothing is used up meanwhile, and it is probed by itself (next: {probe})"
+        found.problem(subject, f"breaker open since {since}: {error}; {queue}", advice)
+    elif error is not None and waiting.pending:
         advice = "see that its URL answers 2xx; retries go on by themselves"
-        found.problem(subject, f"the last attempt failed: {board.last_error}; {queue}", advice)
+        found.problem(subject, f"the last attempt failed: {error}; {queue}", advice)
     elif age is not None and age > LAGGING:
         advice = "it is too slow for what comes; raise its concurrency or make it answer faster"
         found.problem(subject, f"lagging, {queue}, the oldest for {age / 60:.0f} min", advice)
-    if dead := facts.dead.get(target.name, 0):
-        message = f"{counted(dead, 'delivery', 'deliveries')} ended dead since the relay started"
-        found.note(subject, message, "`houdini-relay audit` names them, with --repair it sends them again")
+
+
+def _orphans(facts: Facts) -> list[str]:
+    configured = {target.name for target in facts.targets}
+    return sorted(name for name in facts.backlog if name not in configured)
+
+
+def _judge_orphans(facts: Facts, found: Findings) -> None:
+    for name in _orphans(facts):
+        message = f"not configured any more (orphaned), {facts.backlog[name].pending} waiting"
+        advice = f"configure it again, or drop them: houdini-relay targets forget {name}"
+        found.note(f"target {name}", message, advice)
 
 
 def _judge_gaps(facts: Facts, found: Findings) -> None:
@@ -179,7 +231,7 @@ def _upstream(board: Board, sweeps: Mapping[str, int]) -> dict[str, Any]:
         "why_not_in_sync": why_not_in_sync(board),
         "epoch": upstream.epoch,
         "since": iso_utc(upstream.since_ms) if upstream.since_ms else None,
-        "last_message_at": _moment(upstream.last_message_ms),
+        "last_message_at": moment(upstream.last_message_ms),
         "last_error": upstream.last_error,
         "questions_open": upstream.questions_open,
         "unconfirmed": upstream.unconfirmed,
@@ -191,31 +243,21 @@ def _upstream(board: Board, sweeps: Mapping[str, int]) -> dict[str, Any]:
 def _gap(gap: Gap, now_ms: int) -> dict[str, Any]:
     return {
         "from": iso_utc(gap.from_ms),
-        "to": _moment(gap.to_ms),
+        "to": moment(gap.to_ms),
         "seconds": _seconds(gap, now_ms),
         "cause": gap.cause,
         "open": gap.to_ms is None,
         "exceeds_window": _seconds(gap, now_ms) > WINDOW,
-        "swept_at": _moment(gap.swept_ms),
+        "swept_at": moment(gap.swept_ms),
         "closed_by": gap.closed_by,
     }
 
 
-def _target(target: TargetFacts, facts: Facts) -> dict[str, Any]:
-    board = facts.board.targets.get(target.name, TargetBoard())
-    waiting = facts.backlog.get(target.name, Backlog(0, None, None, stopped=False))
-    return {
-        "name": target.name,
-        "url": Shown(target.url),
-        # Nothing pauses a target in this version: what stops one is its own 410.
-        "state": "parked" if waiting.stopped else "active",
-        "pending": waiting.pending,
-        "oldest_age_s": _age(waiting, facts.now_ms),
-        "in_flight": board.in_flight,
-        "dead_since_start": facts.dead.get(target.name, 0),
-        "last_success_at": _moment(board.last_success_ms),
-        "last_error": board.last_error,
-    }
+def _target(name: str, url: str | None, facts: Facts) -> dict[str, Any]:
+    board = facts.board.targets.get(name, TargetBoard())
+    waiting = facts.backlog.get(name, _NOTHING)
+    shape = target_shape(name, url, waiting, facts.now_ms, probing=board.probing, in_flight=board.in_flight)
+    return shape | {"dead_since_start": facts.dead.get(name, 0)}
 
 
 def _age(backlog: Backlog, now_ms: int) -> float | None:
@@ -224,7 +266,3 @@ def _age(backlog: Backlog, now_ms: int) -> float | None:
 
 def _seconds(gap: Gap, now_ms: int) -> float:
     return max(0, (now_ms if gap.to_ms is None else gap.to_ms) - gap.from_ms) / 1000
-
-
-def _moment(wall_ms: int | None) -> str | None:
-    return None if wall_ms is None else iso_utc(wall_ms)

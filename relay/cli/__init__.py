@@ -10,9 +10,16 @@ from relay import __version__
 from relay.admin.client import DaemonUnavailable, Refused
 from relay.cli.audit import audit
 from relay.cli.backfill import backfill
-from relay.cli.run import check, run
+from relay.cli.check import check
+from relay.cli.completion import completion
+from relay.cli.deliveries import deliveries
+from relay.cli.events import events
+from relay.cli.orders import orders
+from relay.cli.replay import replay
+from relay.cli.run import run
 from relay.cli.status import status
 from relay.cli.store import store
+from relay.cli.tail import tail
 from relay.cli.targets import targets
 from relay.cli.tools import demo, listen, secret, simulate
 from relay.errors import ConfigError, RelayError, StoreError, UsageError
@@ -60,5 +67,7 @@ def main() -> None:
     """
 
 
-for command in (run, check, status, targets, audit, backfill, demo, simulate, listen, secret, store):
+_LOOKING = (status, tail, targets, deliveries, events, orders)
+_MENDING = (replay, audit, backfill)
+for command in (run, check, *_LOOKING, *_MENDING, demo, simulate, listen, secret, store, completion):
     main.add_command(command)

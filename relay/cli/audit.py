@@ -10,6 +10,7 @@ import click
 
 from relay.admin.api import AUDIT_PATH, LONG_DEADLINES
 from relay.admin.status import counted
+from relay.cli.completion import complete_target
 from relay.cli.options import ask_daemon, config_option, json_option
 from relay.cli.words import wrapped
 
@@ -26,7 +27,7 @@ _SENTENCES: Final = {
 @click.command()
 @config_option
 @click.option("--since", default="24h", show_default=True, help="Orders made since: how long ago, or ISO 8601.")
-@click.option("--target", default=None, help="Only what this target lacks.")
+@click.option("--target", default=None, help="Only what this target lacks.", shell_complete=complete_target)
 @click.option("--repair", is_flag=True, help="Deliver what is missing.")
 @json_option
 @click.pass_context

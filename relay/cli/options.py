@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,6 +35,16 @@ def config_option(command: Command) -> Command:
 def json_option(command: Command) -> Command:
     """`--json`: one JSON document on standard output, nothing else there."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document for machines.")(command)
+
+
+def yes_option(command: Command) -> Command:
+    """`--yes`: on a terminal, do it without asking."""
+    return click.option("--yes", is_flag=True, help="On a terminal: do not ask whether to go on.")(command)
+
+
+def is_terminal() -> bool:
+    """Whether a person may be asked."""
+    return sys.stdin.isatty()
 
 
 def load_settings(path: Path, *, require_secrets: bool) -> Settings:

@@ -7,9 +7,13 @@ from typing import Any, Final
 
 import click
 
+from relay.admin.client import NobodyAnswers
 from relay.admin.status import counted
+from relay.cli.looking import look_at_targets
 from relay.cli.options import ask_daemon, config_option, json_option
 from relay.cli.words import ago, day_and_time, printable, size, span, wrapped
+from relay.clock import SystemClock
+from relay.model import iso_utc
 
 _GAPS_SHOWN: Final = 5
 _MARGIN: Final = 10
@@ -25,15 +29,35 @@ def status(ctx: click.Context, config_path: Path, as_json: bool) -> None:
     """Say whether all is fine, or what is wrong and what to do.
 
     Asks the running relay. Shows the upstream, gaps, every target and the
-    store. Exit codes: 0 fine, 1 something is wrong, 3 the relay does not run
-    or cannot be asked.
+    store. When the relay does not run, says what waits in its store. Exit
+    codes: 0 fine, 1 something is wrong, 3 the relay does not run or cannot be
+    asked.
     """
-    document = ask_daemon(config_path, lambda client: client.get("/api/v1/status"))
+    try:
+        document = ask_daemon(config_path, lambda client: client.get("/api/v1/status"))
+    except NobodyAnswers as nobody:
+        _say_stopped(str(nobody), look_at_targets(config_path), as_json=as_json)
+        ctx.exit(3)
     if as_json:
         click.echo(json.dumps(document, indent=2))
     else:
         click.echo("\n".join(_screen(document)))
     ctx.exit(0 if document["fine"] else 1)
+
+
+def _say_stopped(why: str, targets: Document, *, as_json: bool) -> None:
+    """What the store of a relay that does not run can tell: what waits, and which targets are stopped."""
+    advice = "start it; until then nothing is received or sent, and what waits is kept"
+    if as_json:
+        problem = {"subject": "relay", "message": why, "advice": advice}
+        click.echo(json.dumps({"fine": False, "problems": [problem], "targets": targets["items"]}, indent=2))
+        return
+    click.echo("houdini-relay: " + click.style("does not run", fg="red", bold=True) + "\n")
+    click.echo(wrapped("1. ", why))
+    click.echo(wrapped("   -> ", advice) + "\n")
+    now = iso_utc(SystemClock().wall_ms())
+    for target in targets["items"]:
+        click.echo("\n".join(_target(target, now)))
 
 
 def _screen(document: Document) -> Iterator[str]:
@@ -93,6 +117,8 @@ def _target(target: Document, now: str) -> Iterator[str]:
     if target["in_flight"]:
         waiting += f", {target['in_flight']} in flight"
     last = ago(target["last_success_at"], now)
-    success = f"last success {last} ago" if last else "no success since the relay started"
-    yield wrapped("target    ", f"{target['name']} ({target['state']}): {waiting}; {success}", indent=_MARGIN)
-    yield wrapped(" " * _MARGIN, target["url"])
+    success = f"last success {last} ago" if last else "no success yet"
+    state = str(target["state"]) + ("" if target["breaker"] == "closed" else f", breaker {target['breaker']}")
+    yield wrapped("target    ", f"{target['name']} ({state}): {waiting}; {success}", indent=_MARGIN)
+    if target["url"] is not None:  # that of a target that is no longer configured is not known
+        yield wrapped(" " * _MARGIN, target["url"])

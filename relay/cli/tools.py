@@ -14,7 +14,7 @@ import click
 from relay import log
 from relay.cli.show import ARRIVAL_HEADINGS, DemoScreen, describe_arrival
 from relay.clock import SystemClock, system_rng
-from relay.delivery.signer import new_secret
+from relay.delivery.signer import new_ed25519_pair, new_secret
 from relay.errors import UsageError
 from relay.simulator.demo import Demo
 from relay.simulator.player import Player
@@ -112,15 +112,27 @@ def secret() -> None:
 
 
 @secret.command("new")
+@click.option("--ed25519", is_flag=True, help="A pair of keys: whsk_... to sign, whpk_... to verify.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document for machines.")
-def secret_new(as_json: bool) -> None:
+def secret_new(ed25519: bool, as_json: bool) -> None:
     """Print a new webhook secret (whsec_..., 32 random bytes).
 
     Put it first into the target's `secrets` and give it to the receiver. To
     rotate, keep the old one second until the receiver knows the new one.
+
+    With --ed25519 the receiver gets a public key and no secret; the target still
+    needs a whsec_ secret beside it, since many verifiers know no other.
     """
-    made = new_secret(os.urandom(32))
-    click.echo(json.dumps({"secret": made}) if as_json else made)
+    made = {"secret": new_secret(os.urandom(32))}
+    if ed25519:
+        made["secret"], made["public_key"] = new_ed25519_pair(os.urandom(32))
+    if as_json:
+        click.echo(json.dumps(made))
+        return
+    click.echo("\n".join(made.values()))
+    if ed25519:
+        click.echo("\nThe first is secret: add it to the target's `secrets`, beside a whsec_ one.", err=True)
+        click.echo("The second is public: give it to the receiver.", err=True)
 
 
 async def _run_demo(show: Demo, *, keep_running: bool) -> Verdict:

@@ -11,8 +11,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from relay.delivery.signer import Signer, new_ed25519_pair
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "receiving.md").read_text(encoding="utf-8")
@@ -33,7 +36,7 @@ def headers(secret: str, body: str, at: float) -> dict[str, str]:
 
 
 PYTHON = (
-    snippet("python", "def is_genuine")
+    snippet("python", "def is_genuine(")
     + """
 import json, sys
 secret, headers, body = json.load(sys.stdin)
@@ -84,3 +87,39 @@ def test_a_verifier_accepts_what_is_genuine_and_nothing_else(language: str, tmp_
     assert ask(SECRET, genuine | {"webhook-signature": "v1,"}, BODY) == "no"
     assert ask(SECRET, {}, BODY) == "no"
     assert ask("", headers("", BODY, now), BODY) == "error"
+
+
+KEY = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
+PUBLIC = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="
+
+
+def test_the_verifier_with_a_public_key():
+    room: dict[str, Any] = {}
+    exec(snippet("python", "def is_genuine_by_key"), room)  # noqa: S102 - the document's own program
+    now, body = int(time.time()), BODY.encode()
+    signed = Signer([SECRET, KEY]).sign("evt_1", now, body)
+    genuine = {"webhook-id": "evt_1", "webhook-timestamp": str(now), "webhook-signature": signed}
+    other = new_ed25519_pair(b"o" * 32)[1]
+    verify = room["is_genuine_by_key"]
+    assert verify(PUBLIC, genuine, body)
+    assert not verify(PUBLIC, genuine, body + b" ")
+    assert not verify(other, genuine, body)
+    assert not verify(PUBLIC, genuine | {"webhook-signature": signed.split(" ")[0]}, body)
+    assert not verify(PUBLIC, genuine | {"webhook-signature": "v1a,!"}, body)
+    assert not verify(PUBLIC, genuine | {"webhook-timestamp": str(now - 400)}, body)
+
+
+def test_every_rule_names_tests_that_exist():
+    rules = DOCUMENT.split("## The rules of Standard Webhooks")[1]
+    named = re.findall(r"`(test_\w+)`", rules)
+    folder = Path(__file__).parents[1] / "integration"
+    written = "\n".join((folder / name).read_text(encoding="utf-8") for name in ("test_conformance.py", "test_ssrf.py"))
+    assert len(named) >= 14
+    assert [name for name in named if f"def {name}(" not in written] == []
+
+
+def test_the_vectors_of_the_document_are_what_the_relay_signs():
+    signed = Signer([SECRET, KEY]).sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
+    assert all(f"`{signature}`" in DOCUMENT for signature in signed.split(" "))
+    assert KEY in DOCUMENT
+    assert PUBLIC in DOCUMENT

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from relay.admin.health import Limits
 from relay.admin.status import Facts, TargetFacts, status_document
 from relay.board import Board, TargetBoard, UpstreamState
-from relay.store.base import Backlog, Gap
+from relay.standing import Breaker, Standing
+from relay.store.values import Backlog, Gap
 
 NOW_MS = 1_795_330_000_000
 HOUR = 3_600_000
@@ -19,12 +21,14 @@ def fine_board() -> Board:
     return board
 
 
-def judge(board: Board | None = None, backlog: Backlog | None = None, gaps: Any = (), dead: int = 0) -> dict[str, Any]:
+def judge(
+    board: Board | None = None, backlog: Backlog | None = None, gaps: Any = (), dead: int = 0, **orphans: Backlog
+) -> dict[str, Any]:
     facts = Facts(
         version="1.2.3",
         board=board or fine_board(),
-        targets=[TargetFacts("shop", URL, 2)],
-        backlog={"shop": backlog or Backlog(0, None, None, stopped=False)},
+        targets=[TargetFacts("shop", URL, Limits(2))],
+        backlog={"shop": backlog or waiting(0, 0), **orphans},
         dead={"shop": dead},
         sweeps={"ok": 2},
         gaps=gaps,
@@ -42,9 +46,9 @@ def messages(document: dict[str, Any], what: str = "problems") -> list[str]:
     return [f"{one['subject']}: {one['message']}" for one in document[what]]
 
 
-def waiting(seconds: float, pending: int = 3, *, stopped: bool = False) -> Backlog:
-    since = NOW_MS - round(seconds * 1000)
-    return Backlog(pending, since, None, stopped)
+def waiting(seconds: float, pending: int = 3, **standing: Any) -> Backlog:
+    since = NOW_MS - round(seconds * 1000) if pending else None
+    return Backlog(pending, since, None, Standing(**standing))
 
 
 def test_fine():
@@ -54,19 +58,9 @@ def test_fine():
     assert document["upstream"]["since"] == "2026-11-22T06:46:35.000Z"
     assert document["upstream"]["sweeps"] == {"ok": 2}
     assert document["notes"] == document["gaps"] == []
-    assert document["targets"] == [
-        {
-            "name": "shop",
-            "url": URL,
-            "state": "active",
-            "pending": 0,
-            "oldest_age_s": None,
-            "in_flight": 0,
-            "dead_since_start": 0,
-            "last_success_at": None,
-            "last_error": None,
-        }
-    ]
+    shop = document["targets"][0]
+    assert (shop["name"], shop["state"], shop["breaker"], shop["pending"]) == ("shop", "active", "closed", 0)
+    assert (shop["dead_since_start"], shop["last_success_at"], shop["last_error"]) == (0, None, None)
 
 
 def test_settling_after_a_reconnect_is_fine_and_said():
@@ -103,19 +97,78 @@ def test_the_process_and_its_store():
 
 
 def test_a_target_that_fails_with_something_waiting():
-    board = fine_board()
-    board.targets["shop"] = TargetBoard(last_error="status 500")
-    assert messages(judge(board, waiting(5))) == ["target shop: the last attempt failed: status 500; 3 waiting"]
-    assert messages(judge(board)) == []
+    failing = {"last_error": "status 500"}
+    assert messages(judge(backlog=waiting(5, **failing))) == [
+        "target shop: the last attempt failed: status 500; 3 waiting"
+    ]
+    assert messages(judge(backlog=waiting(0, 0, **failing))) == []
 
 
-def test_a_target_that_is_parked_slow_or_stalled():
-    assert messages(judge(backlog=waiting(5, stopped=True))) == ["target shop: parked, 3 waiting"]
-    assert judge(backlog=waiting(5, stopped=True))["targets"][0]["state"] == "parked"
+def test_a_target_that_is_slow_or_stalled():
     assert messages(judge(backlog=waiting(900))) == []
     assert messages(judge(backlog=waiting(960))) == ["target shop: lagging, 3 waiting, the oldest for 16 min"]
-    stalled = Backlog(1, NOW_MS - 61_000, NOW_MS - 61_000, stopped=False)
+    stalled = Backlog(1, NOW_MS - 61_000, NOW_MS - 61_000, Standing())
     assert messages(judge(backlog=stalled)) == ["target shop: nothing is sent although it could be, 1 waiting"]
+
+
+def test_a_parked_target_says_since_when_why_and_what_to_do():
+    document = judge(backlog=waiting(5, parked_ms=NOW_MS - HOUR, last_error="status 410"))
+    assert messages(document) == [
+        "target shop: parked since 2026-11-22T05:46:40.000Z because its receiver said so (status 410), 3 waiting"
+    ]
+    assert "targets resume shop" in document["problems"][0]["advice"]
+    assert document["targets"][0]["state"] == "parked"
+    assert messages(judge(backlog=waiting(0, 0, parked_ms=NOW_MS)))
+
+
+def test_a_pause_is_wrong_only_while_something_waits():
+    paused = {"paused_ms": NOW_MS - HOUR}
+    told = "target shop: paused by a person since 2026-11-22T05:46:40.000Z, {} waiting"
+    assert messages(judge(backlog=waiting(5, **paused))) == [told.format(3)]
+    document = judge(backlog=waiting(0, 0, **paused))
+    assert document["fine"]
+    assert messages(document, "notes") == [told.format(0)]
+    document = judge(backlog=waiting(5, paused_by_config=True))
+    assert messages(document) == ["target shop: paused by the configuration, 3 waiting"]
+    assert "paused: false" in document["problems"][0]["advice"]
+
+
+def test_an_open_breaker_says_since_when_why_and_what_comes_next():
+    is_open = {"breaker": Breaker.OPEN, "breaker_changed_ms": NOW_MS - HOUR, "probe_due_ms": NOW_MS + 60_000}
+    document = judge(backlog=waiting(5, last_error="connect: refused", **is_open))
+    assert messages(document) == [
+        "target shop: breaker open since 2026-11-22T05:46:40.000Z: connect: refused; 3 waiting"
+    ]
+    assert "next: 2026-11-22T06:47:40.000Z" in document["problems"][0]["advice"]
+    assert document["targets"][0]["breaker"] == "open"
+    board = fine_board()
+    board.targets["shop"] = TargetBoard(probing=True, in_flight=1)
+    assert judge(board, waiting(5, **is_open))["targets"][0]["breaker"] == "half_open"
+
+
+def test_a_throttled_target_is_worth_knowing():
+    document = judge(backlog=waiting(5, throttled_until_ms=NOW_MS + 60_000))
+    assert document["fine"]
+    assert messages(document, "notes") == ["target shop: throttled until 2026-11-22T06:47:40.000Z, 3 waiting"]
+    assert messages(judge(backlog=waiting(5, throttled_until_ms=NOW_MS - 1)), "notes") == []
+
+
+def test_an_orphan_is_listed_with_what_it_holds():
+    document = judge(gone=waiting(5, configured=False))
+    assert document["fine"]
+    assert messages(document, "notes") == ["target gone: not configured any more (orphaned), 3 waiting"]
+    assert "targets forget gone" in document["notes"][0]["advice"]
+    assert [(one["name"], one["state"], one["url"]) for one in document["targets"]][1] == ("gone", "orphaned", None)
+
+
+def test_a_death_is_wrong_for_an_hour_and_then_worth_knowing():
+    board = fine_board()
+    board.targets["shop"] = TargetBoard(last_dead_ms=NOW_MS - HOUR + 1)
+    assert messages(judge(board, dead=1)) == ["target shop: 1 delivery ended dead since the relay started"]
+    board.targets["shop"] = TargetBoard(last_dead_ms=NOW_MS - HOUR)
+    document = judge(board, dead=1)
+    assert document["fine"]
+    assert messages(document, "notes") == ["target shop: 1 delivery ended dead since the relay started"]
 
 
 def test_what_is_worth_knowing_does_not_make_it_wrong():

@@ -1,5 +1,6 @@
 """The audit's comparison as a table: what is a difference, of what kind, and what is none."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from support.factories import known
 
 from relay.admin.compare import Difference, Expectation, Kind, Ledger, SeenOrder, compare, is_certain
 from relay.model import DeadReason, DeliveryStatus
-from relay.store.base import DeliveryOfOrder
+from relay.store.values import DeliveryOfOrder
 
 P, D, X, S, C = (
     DeliveryStatus.PENDING,
@@ -175,3 +176,16 @@ def test_the_same_difference_has_the_same_key_until_the_ledger_moves():
 
 def test_unknown_codes_are_shown_as_numbers():
     assert differences(None, row=seen(77))[0].upstream == "UNKNOWN (77)"
+
+
+def test_a_target_that_wants_status_changes_is_owed_no_others():
+    """`changes: status`; a repair would send it what it does not want."""
+    everything, status_only = expect("alpha"), replace(expect("beta"), status_only=True)
+    finer = replace(made(2, D), moves_status=False)
+    order, deliveries = known(status=4, sequence=2), (made(1, D), made(1, D, "beta"), finer)
+    assert kinds(order, *deliveries, to=[everything, status_only]) == []
+    assert kinds(order, *deliveries, to=[everything, expect("beta")]) == [("beta", Kind.MISSING)]
+    moved = (made(1, D), made(1, D, "beta"), made(2, D))
+    assert kinds(order, *moved, to=[everything, status_only]) == [("beta", Kind.MISSING)]
+    assert kinds(known(status=4, sequence=2), made(1, D, "beta"), to=[status_only]) == []
+    assert kinds(known(status=4, sequence=1), to=[status_only]) == [("beta", Kind.MISSING)]

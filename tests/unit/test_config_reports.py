@@ -52,4 +52,4 @@ def test_there_are_enough_cases_and_none_shows_a_secret() -> None:
     reports = [report for _, _, report in cases()]
     assert len(reports) >= 45
     assert all(reports)
-    assert not any("CANARY" in report or "MfKQ9" in report for report in reports)
+    assert not any("CANARY" in report or any(part in report for part in ("MfKQ9", "6Xb")) for report in reports)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from relay.config import InvalidConfig, Settings, TargetSettings, load
 from relay.errors import SecretUnreadable
-from relay.model import Secret
+from relay.secret import Secret
 
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER = "whsec_QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo="

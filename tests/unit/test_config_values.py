@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from relay.config import InvalidConfig, Settings, TargetSettings, parse
 from relay.config.leaves import show_duration
-from relay.model import Secret
+from relay.secret import Secret
 
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 UPSTREAM = 'upstream: {websocket_url: wss://u.example/ws, rest_url: "https://u.example", partner_id: p, secret: s}\n'

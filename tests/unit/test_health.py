@@ -1,8 +1,14 @@
 """Readiness is a pure judgement: what makes it false, and that it says why."""
 
-from relay.admin.health import unready_reasons
+from typing import Any
+
+import pytest
+
+from relay.admin.health import Limits, limits_of, unready_reasons
 from relay.board import Board, TargetBoard, UpstreamState
-from relay.store.base import Backlog
+from relay.config import TargetSettings
+from relay.standing import Breaker, Standing
+from relay.store.values import Backlog
 
 NOW, NOW_MS = 10_000.0, 50_000_000
 
@@ -14,13 +20,16 @@ def ready_board() -> Board:
     return board
 
 
-def reasons(board: Board, **backlog: Backlog) -> list[str]:
-    return unready_reasons(board, backlog, dict.fromkeys(backlog, 2), NOW, NOW_MS)
+def reasons(board: Board, limits: Limits | None = None, **backlog: Backlog) -> list[str]:
+    return unready_reasons(board, backlog, dict.fromkeys(backlog, limits or Limits(2)), NOW, NOW_MS)
 
 
-def waiting(seconds: float, *, stopped: bool = False) -> Backlog:
-    due = NOW_MS - int(seconds * 1000)
-    return Backlog(pending=1, oldest_ms=due, waiting_since_ms=due, stopped=stopped)
+def ago(seconds: float) -> int:
+    return NOW_MS - int(seconds * 1000)
+
+
+def waiting(seconds: float, **standing: Any) -> Backlog:
+    return Backlog(pending=1, oldest_ms=ago(seconds), waiting_since_ms=ago(seconds), standing=Standing(**standing))
 
 
 def test_subscribed_and_swept_is_ready():
@@ -60,7 +69,6 @@ def test_a_target_that_could_send_and_does_not_is_a_stall():
     sentence = ["target alpha: something has been due for 60 s and no attempt was started"]
     assert reasons(ready_board(), alpha=waiting(60)) == sentence
     assert reasons(ready_board(), alpha=waiting(59)) == []
-    assert reasons(ready_board(), alpha=waiting(600, stopped=True)) == []
 
 
 def test_a_target_at_work_is_no_stall():
@@ -71,3 +79,63 @@ def test_a_target_at_work_is_no_stall():
     assert reasons(board, alpha=waiting(600)) == []
     board.targets["alpha"] = TargetBoard(last_started=NOW - 600, in_flight=1)
     assert len(reasons(board, alpha=waiting(600))) == 1
+
+
+@pytest.mark.parametrize(
+    "standing",
+    [
+        {"paused_ms": 1},
+        {"paused_by_config": True},
+        {"parked_ms": 1},
+        {"configured": False},
+        {"throttled_until_ms": NOW_MS + 1},
+        {"throttled_until_ms": ago(59)},
+        {"resumed_ms": ago(59)},
+        {"breaker": Breaker.OPEN, "probe_due_ms": NOW_MS + 1},
+        {"breaker": Breaker.OPEN, "probe_due_ms": ago(59)},
+    ],
+)
+def test_what_may_not_be_sent_to_is_no_stall(standing: dict[str, Any]):
+    assert reasons(ready_board(), alpha=waiting(600, **standing)) == []
+
+
+@pytest.mark.parametrize(
+    "standing",
+    [
+        {"throttled_until_ms": ago(61)},
+        {"resumed_ms": ago(61)},
+        {"allowance": 1},
+        {"breaker": Breaker.OPEN, "probe_due_ms": ago(61)},
+    ],
+)
+def test_what_may_be_sent_to_again_and_is_not_is_a_stall(standing: dict[str, Any]):
+    assert len(reasons(ready_board(), alpha=waiting(600, **standing))) == 1
+
+
+def test_an_open_breaker_that_forgets_its_probe_is_a_stall_whatever_is_due():
+    later = Backlog(1, ago(600), NOW_MS + 10**6, Standing(breaker=Breaker.OPEN, probe_due_ms=ago(61)))
+    assert len(reasons(ready_board(), alpha=later)) == 1
+
+
+def test_the_slots_that_trouble_leaves_are_all_it_has():
+    board = ready_board()
+    board.targets["alpha"] = TargetBoard(last_started=NOW - 600, in_flight=1)
+    assert reasons(board, alpha=waiting(600, allowance=1)) == []
+    assert reasons(board, alpha=waiting(600, breaker=Breaker.OPEN, probe_due_ms=ago(61))) == []
+
+
+def test_a_slow_rate_is_no_stall():
+    board = ready_board()
+    board.targets["alpha"] = TargetBoard(last_started=NOW - 3000)
+    assert reasons(board, Limits(2, interval=3600.0), alpha=waiting(5000)) == []
+    assert len(reasons(board, Limits(2, interval=1.0), alpha=waiting(5000))) == 1
+
+
+def test_orphans_are_nobodys_stall():
+    assert unready_reasons(ready_board(), {"gone": waiting(600)}, {}, NOW, NOW_MS) == []
+
+
+def test_limits_come_from_the_configuration():
+    values = {"name": "shop", "url": "https://shop.example.com/", "secrets": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]}
+    assert limits_of(TargetSettings.model_validate({**values, "concurrency": 3})) == Limits(3, 0.0)
+    assert limits_of(TargetSettings.model_validate({**values, "rate_limit": "30/m"})) == Limits(16, 2.0)

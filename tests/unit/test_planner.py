@@ -3,7 +3,7 @@
 from support.factories import known, order_body, row, snapshot
 
 from relay.model import KnownOrder, Origin, Snapshot
-from relay.store.base import IngestPlan
+from relay.store.values import IngestPlan
 from relay.upstream.planner import Entry, Judged, Situation, plan_batch
 
 
@@ -21,7 +21,7 @@ def plan(
     situation = Situation(**{**values, **changes})  # type: ignore[arg-type] # values are named above
     entries = [Entry(one, hinted) for one in snapshots]
     found = {order.houdini_id: order for order in known_orders}
-    return plan_batch(entries, found, situation, lambda kind: ("alpha",) if kind != "order.new" else ())
+    return plan_batch(entries, found, situation, lambda event: ("alpha",) if event.type != "order.new" else ())
 
 
 def test_a_life_in_one_batch_counts_on():

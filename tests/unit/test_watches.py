@@ -5,7 +5,7 @@ import json
 import pytest
 
 from relay.clock import ClockJump, ClockWatch
-from relay.store.base import Gap
+from relay.store.values import Gap
 from relay.upstream.gaps import exceeds, notice
 from relay.upstream.questions import PATIENCE_MS, patience_left_ms
 from relay.upstream.watches import StrangeWatch

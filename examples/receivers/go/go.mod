@@ -1,0 +1,3 @@
+module example.com/houdini-relay-receiver
+
+go 1.19

@@ -1,0 +1,102 @@
+"""Attempts that end together: judged one after another, written in one transaction."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Any
+
+import pytest
+from support.clock import JumpClock
+from support.factories import event
+
+from relay.delivery.breaker import BreakerPolicy
+from relay.delivery.retry import RetryPolicy, classify
+from relay.delivery.settler import Context, Policy, Settler
+from relay.errors import StoreError
+from relay.metrics import Metrics
+from relay.model import Attempt, Delivery, DeliveryStatus
+from relay.standing import Breaker, Standing
+from relay.store.values import Judge, Settlement
+
+POLICY = Policy(RetryPolicy((5.0,), 0.0, 60.0), BreakerPolicy(16, 3, 10.0, 60.0, 60.0))
+
+
+class Written:
+    """A store that only remembers what was settled."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[Settlement]] = []
+        self.standings: dict[str, Standing] = {}
+        self.error: StoreError | None = None
+
+    async def settle(self, settlements: Sequence[Settlement], judge: Judge, _now_ms: int) -> Mapping[str, Standing]:
+        if self.error is not None:
+            raise self.error
+        self.groups.append(list(settlements))
+        for one in settlements:
+            name = one.delivery.target
+            self.standings[name] = judge(self.standings.get(name, Standing()), one)
+        return self.standings
+
+
+@pytest.fixture
+def store() -> Written:
+    return Written()
+
+
+@pytest.fixture
+def settler(store: Written) -> Settler:
+    made: Any = store
+    policies = {"alpha": POLICY, "beta": POLICY}
+    return Settler(Context(made, Metrics("test"), JumpClock(), Random(1)), policies)
+
+
+def last_step(number: int, target: str = "alpha") -> Delivery:
+    return Delivery(number, target, event(f"o{number}"), attempts_made=1, steps_used=1, created_ms=0)
+
+
+def answered(status: int) -> Attempt:
+    return Attempt(0, 1.0, classify(status), status_code=status)
+
+
+async def settle_together(settler: Settler, *ended: tuple[Delivery, int]) -> list[DeliveryStatus]:
+    tasks = [asyncio.create_task(settler.settle(delivery, answered(status))) for delivery, status in ended]
+    await asyncio.sleep(0)
+    assert await settler.run_once() == len(ended)
+    return [(await task).settlement.status for task in tasks]
+
+
+async def test_what_ends_together_is_judged_in_turn(store: Written, settler: Settler):
+    """The third failure opens the breaker, so the fourth is not the end of its delivery."""
+    statuses = await settle_together(settler, *((last_step(number), 500) for number in range(5)))
+    assert statuses == [DeliveryStatus.DEAD] * 3 + [DeliveryStatus.PENDING] * 2
+    assert len(store.groups) == 1
+    assert settler.standings["alpha"].breaker is Breaker.OPEN
+
+
+async def test_each_target_by_its_own_standing(settler: Settler):
+    ended = [(last_step(number, name), 500) for number in range(3) for name in ("alpha", "beta")]
+    statuses = await settle_together(settler, *ended, (last_step(9), 500), (last_step(9, "beta"), 200))
+    assert statuses[-2:] == [DeliveryStatus.PENDING, DeliveryStatus.DELIVERED]
+    assert settler.standings["beta"].breaker is Breaker.CLOSED
+
+
+async def test_a_store_that_fails_lets_nobody_wait(store: Written, settler: Settler):
+    store.error = StoreError("the disk is gone")
+    waiting = asyncio.create_task(settler.settle(last_step(1), answered(200)))
+    await asyncio.sleep(0)
+    with pytest.raises(StoreError):
+        await settler.run_once()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_what_has_gathered_is_written_when_it_ends(store: Written, settler: Settler):
+    running = asyncio.create_task(settler.run())
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(settler.settle(last_step(1), answered(200)))
+    await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert (await waiting).settlement.status is DeliveryStatus.DELIVERED
+    assert len(store.groups) == 1
