@@ -7,11 +7,16 @@ DEMO_ARGS ?=
 ROUNDS ?= 200
 SECONDS ?= 600
 EXAMPLES ?= 20000
+PREFIX ?= /opt/houdini-relay
+DESTDIR ?=
+TOOLS := build/tools
+INSTALLED = $(DESTDIR)$(PREFIX)
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 PROVE = PYTHONPATH=tests:tests/e2e $(BIN)/python -m
 LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
        --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
-.PHONY: demo test check fmt bench crash soak lock clean
+.PHONY: demo test check fmt bench crash soak lock package install clean
 
 $(STAMP): constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -55,6 +60,27 @@ lock: $(STAMP)  ## pin every dependency again, with hashes
 	$(LOCK) --all-extras -o constraints.txt
 	$(LOCK) --extra postgres --extra otel -o constraints-run.txt
 	$(subst pyproject.toml,requirements-build.in,$(LOCK)) -o constraints-build.txt
+
+$(TOOLS)/.installed: constraints-build.txt
+	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python $(PIP_INSTALL) --require-hashes -r constraints-build.txt
+	touch $(TOOLS)/.installed
+
+package: $(TOOLS)/.installed  ## wheel and sdist in dist/; the same files always give the same bytes
+	rm -rf dist
+	$(TOOLS)/bin/python -m hatchling build
+
+# The service's user must be able to read all of it, whatever the umask; bytecode is made now, since it may not write any.
+install: package  ## as root: program, units, documentation (below DESTDIR, if given); configures and starts nothing
+	umask 022 && $(PYTHON) -m venv $(INSTALLED)
+	umask 022 && $(INSTALLED)/bin/python $(PIP_INSTALL) --no-compile --require-hashes -r constraints-run.txt
+	umask 022 && $(INSTALLED)/bin/python $(PIP_INSTALL) --no-compile --no-deps --force-reinstall dist/*.whl
+	umask 022 && $(INSTALLED)/bin/python -m compileall -q $(if $(DESTDIR),-f -s $(DESTDIR)) $(INSTALLED)/lib
+	test -z '$(DESTDIR)' || grep -rlIZ --exclude-dir=lib '$(INSTALLED)' $(INSTALLED) | xargs -0r sed -i 's|$(INSTALLED)|$(PREFIX)|g'
+	install -d $(DESTDIR)/etc/houdini-relay $(DESTDIR)/usr/local/bin
+	ln -sfn $(PREFIX)/bin/houdini-relay $(DESTDIR)/usr/local/bin/houdini-relay
+	install -D -m 0644 -t $(DESTDIR)/usr/local/lib/systemd/system systemd/*.service
+	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/houdini-relay docs/*.md config.example.yaml
 
 clean:
 	rm -rf $(VENV) dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -30,7 +30,13 @@ class UpstreamAudit:
     settling = diff.SETTLING
 
     def __init__(
-        self, settings: UpstreamSettings, api: OrdersApi, intake: Intake, store: Store, board: Board, clock: Clock
+        self,
+        settings: Callable[[], UpstreamSettings],
+        api: OrdersApi,
+        intake: Intake,
+        store: Store,
+        board: Board,
+        clock: Clock,
     ) -> None:
         self._settings = settings
         self._api = api
@@ -49,11 +55,12 @@ class UpstreamAudit:
 
     async def window(self, since_ms: int) -> AsyncIterator[Sequence[SeenOrder]]:
         """Every order followed that was made since then."""
-        if self._settings.orders == "all":
+        orders = self._settings().orders
+        if orders == "all":
             async for page in self._pages(since_ms):
                 yield page
             return
-        for houdini_id in self._settings.orders:
+        for houdini_id in orders:
             seen = await self.one(houdini_id)
             if seen is not None and _made_since(seen, since_ms):
                 yield [seen]
@@ -90,10 +97,10 @@ class UpstreamAudit:
     def last_webhook_id(self, known: KnownOrder) -> str:
         """The id that the order's last event has."""
         nth = known.status_counts.get(known.status, 1)
-        return diff.webhook_id(self._settings.partner_id, known.houdini_id, known.status, nth)
+        return diff.webhook_id(self._settings().partner_id, known.houdini_id, known.status, nth)
 
     async def _pages(self, since_ms: int) -> AsyncIterator[Sequence[SeenOrder]]:
-        walk, unreadable = Walk(self._settings.backfill.page_size), set[bytes]()
+        walk, unreadable = Walk(self._settings().backfill.page_size), set[bytes]()
         while not walk.done:
             query = {"from": iso_ms(since_ms), **walk.query()}
             page = await self._insist(partial(self._api.list_page, **query))

@@ -4,6 +4,9 @@ import asyncio
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from relay.live import Live
+from relay.recent import Recent
+
 
 class UpstreamState(StrEnum):
     """Where the connection to the upstream stands."""
@@ -53,19 +56,19 @@ class UpstreamBoard:
 
 @dataclass(slots=True)
 class TargetBoard:
-    """What the scheduler knows of one target.
+    """What the scheduler knows of one target beside its standing, which the store keeps.
 
     Attributes:
         in_flight: attempts under way.
-        last_started: monotonic time at which the last attempt began, None before the first.
-        last_success_ms: wall time of the last 2xx.
-        last_error: why the last failed attempt failed.
+        probing: whether one of them is a probe of an open breaker.
+        last_started: monotonic time at which the last attempt began, or the target's loop; None before both.
+        last_dead_ms: wall time at which a delivery last ended dead in this process, None before the first.
     """
 
     in_flight: int = 0
+    probing: bool = False
     last_started: float | None = None
-    last_success_ms: int | None = None
-    last_error: str | None = None
+    last_dead_ms: int | None = None
 
 
 class Gate:
@@ -102,6 +105,33 @@ class Gate:
         await self._shut.wait()
 
 
+class Reload(StrEnum):
+    """What came of a reload."""
+
+    APPLIED = "applied"
+    UNCHANGED = "unchanged"
+    REFUSED = "refused"
+
+
+@dataclass(slots=True)
+class ConfigBoard:
+    """The configuration that holds, and the last time another one was asked for.
+
+    Attributes:
+        generation: how many configurations this process has had, the present one included.
+        since_ms: wall time since when the present one holds.
+        reloaded_ms: wall time of the last reload, None before the first.
+        result: what came of it.
+        refusal: why it was refused, a sentence for each problem; empty unless it was.
+    """
+
+    generation: int = 1
+    since_ms: int = 0
+    reloaded_ms: int | None = None
+    result: Reload | None = None
+    refusal: tuple[str, ...] = ()
+
+
 @dataclass(slots=True)
 class Board:
     """All of it."""
@@ -109,5 +139,8 @@ class Board:
     gate: Gate = field(default_factory=Gate)
     upstream: UpstreamBoard = field(default_factory=UpstreamBoard)
     targets: dict[str, TargetBoard] = field(default_factory=dict)
+    live: Live = field(default_factory=Live)
+    recent: Recent = field(default_factory=Recent)
+    config: ConfigBoard = field(default_factory=ConfigBoard)
     store_failure: str | None = None
     stopping: bool = False

@@ -1,4 +1,4 @@
-"""The composition root: builds the rooms, runs them, and takes them down in order.
+"""The process: opens the store, runs the rooms, and takes them down in order.
 
 Start: store (lock, open, migrate), admin (so that `/healthz` answers), then ingest, upstream and scheduler.
 Stop: unready, the upstream leaves, what was read is committed, nothing new is claimed, attempts under way
@@ -6,36 +6,28 @@ get their grace, then admin and store close. A second signal cuts the grace shor
 """
 
 import asyncio
+import os
+from collections.abc import Callable, Mapping
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
-from relay import descriptors, systemd
+from relay import systemd
 from relay.admin.app import Admin
-from relay.admin.context import Context as AdminContext
-from relay.auditing import UpstreamAudit
 from relay.board import Board
-from relay.clock import Clock, SystemClock, system_rng
-from relay.config import Settings, TargetSettings
-from relay.delivery.janitor import Janitor
-from relay.delivery.lookup import Lookup
-from relay.delivery.reach import reach_digest
-from relay.delivery.routing import routed
-from relay.delivery.scheduler import Scheduler
-from relay.delivery.settler import Context
-from relay.delivery.signer import public_keys
-from relay.delivery.target_client import TargetClient, connect
-from relay.errors import SecretUnreadable, StoreError
+from relay.candidate import Candidate, Reader
+from relay.clock import Clock, SystemClock
+from relay.config import Settings
+from relay.errors import StoreError
 from relay.metrics import Metrics
-from relay.model import Event
+from relay.reloader import Reloader
+from relay.rooms import Rooms
 from relay.shutdown import Shutdown, UnjoinedExecutor
-from relay.standing import Ordering
 from relay.store.disk import DiskWatch
 from relay.store.sqlite import SqliteStore, sqlite_path
-from relay.store.values import TargetEntry
-from relay.upstream.ingest import Ingest, Intake
-from relay.upstream.supervisor import Supervisor
+from relay.tracing import tracing_from
+from relay.watchdog import Watchdog, ping_interval
 
 DRAIN_GRACE: Final = 20.0
 """Seconds that attempts under way get on shutdown; the systemd unit's stop timeout is longer."""
@@ -59,17 +51,31 @@ class Exit(IntEnum):
 class Daemon:
     """One relay process."""
 
-    def __init__(self, settings: Settings, version: str, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        version: str,
+        clock: Clock | None = None,
+        load: Callable[[], Settings] | None = None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            settings: the configuration to start with.
+            version: of this program.
+            clock: the time; None for the machine's.
+            load: reads the configuration anew for a reload; raises ConfigError when it cannot be used.
+        """
         self._settings = settings
         self._version = version
         self._clock = clock or SystemClock()
+        self._reader = Reader(load)
         self._board = Board()
         self._metrics = Metrics(version)
         self._shutdown = Shutdown()
 
     async def run(self) -> int:
         """Run until told to stop; returns the exit code."""
-        self._raise_file_limit()
         asyncio.get_running_loop().set_default_executor(UnjoinedExecutor(RESOLVER_THREADS, "resolver"))
         path = sqlite_path(self._settings.store.url)
         store = SqliteStore(path, self._clock.wall_ms, self._metrics.store_commit.observe)
@@ -77,59 +83,58 @@ class Daemon:
         with self._shutdown.listening():
             await disk.run_once()  # on a full disk opening would fail for want of the room that the ballast holds
             try:
-                await store.open(await asyncio.to_thread(self._entries))
-                return await self._run_rooms(store, disk)
+                present = await asyncio.to_thread(self._reader.present, self._settings)
+                await store.open(present.entries)
+                return await self._run_rooms(store, disk, present)
             except StoreError as error:
                 _log.error("store_unusable", error=str(error))
                 return Exit.STORE
             finally:
                 await store.close()
 
-    async def _run_rooms(self, store: SqliteStore, disk: DiskWatch) -> int:
-        rng, lookup = system_rng(), Lookup(self._clock)
-        context = Context(store, self._metrics, self._clock, rng)
-        clients = self._connect(lookup)
-        scheduler = Scheduler(self._settings.targets, clients, context, self._board)
-        janitor = Janitor(self._settings.targets, self._settings.store.retention, context, self._board)
-        intake = Intake()
-        upstream = self._settings.upstream
-        ingest = Ingest(intake, store, upstream.partner_id, self._route, self._metrics, self._clock)
-        supervisor = Supervisor(
-            upstream, intake, store, self._board, self._metrics, self._clock, rng, self._version, route=self._route
-        )
-        admin = self._make_admin(store, intake, supervisor, scheduler)
-        if admin is not None and not await self._start_admin(admin):
-            return Exit.CRASHED
-        rooms = {
-            "disk": asyncio.create_task(disk.run(), name="disk"),
-            "scheduler": asyncio.create_task(scheduler.run(), name="scheduler"),
-            "janitor": asyncio.create_task(janitor.run(), name="janitor"),
-            "ingest": asyncio.create_task(ingest.run(), name="ingest"),
-            "upstream": asyncio.create_task(supervisor.run(), name="upstream"),
-        }
+    async def _run_rooms(self, store: SqliteStore, disk: DiskWatch, present: Candidate) -> int:
+        tracing = await asyncio.to_thread(tracing_from, os.environ, self._version)
+        rooms = Rooms(self._settings, store, disk, self._board, self._metrics, self._clock, self._version, tracing)
+        try:
+            if rooms.admin is not None and not await self._start_admin(rooms.admin):
+                return Exit.CRASHED
+            return await self._live(store, disk, rooms, present)
+        finally:
+            await rooms.close()
+
+    async def _live(self, store: SqliteStore, disk: DiskWatch, rooms: Rooms, present: Candidate) -> int:
+        around = (self._board, self._metrics, self._clock)
+        reloader = Reloader(self._shutdown.reload, self._reader, present, rooms, *around)
+        tasks = rooms.start()
+        tasks["disk"] = asyncio.create_task(disk.run(), name="disk")
+        tasks["reload"] = asyncio.create_task(reloader.run(), name="reload")
+        rooms.vitals.rooms = dict(tasks)
+        if (interval := ping_interval(os.environ)) is not None:
+            watchdog = Watchdog(interval, rooms.vitals, systemd.notify, self._clock)
+            tasks["watchdog"] = asyncio.create_task(watchdog.run(), name="watchdog")
         failed = asyncio.create_task(store.failed(), name="store-failed")
         try:
-            systemd.notify("READY=1", f"STATUS=delivering to {len(self._settings.targets)} target(s)")
-            _log.info(
-                "started",
-                version=self._version,
-                targets=[target.name for target in self._settings.targets],
-                store=self._settings.store.url,
-                admin=_address(self._settings.admin.listen),
-            )
-            code = await self._wait(failed, rooms)
-            await self._take_down(rooms, intake, scheduler, failed)
+            self._say_started()
+            code = await self._wait(failed, tasks)
+            await self._take_down(tasks, rooms, failed)
             if failed.done() and code is not Exit.STORE:
-                code = await self._explain(failed, rooms)
+                code = await self._explain(failed, tasks)
         finally:
-            for task in (failed, *rooms.values()):
+            for task in (failed, *tasks.values()):
                 task.cancel()
-            await asyncio.gather(failed, *rooms.values(), return_exceptions=True)
-            await asyncio.gather(*(client.close() for client in clients.values()), return_exceptions=True)
-            lookup.close()
-            if admin is not None:
-                await admin.stop()
+            await asyncio.gather(failed, *tasks.values(), return_exceptions=True)
         return self._shutdown.exit_code(code)
+
+    def _say_started(self) -> None:
+        settings = self._settings
+        systemd.notify("READY=1", f"STATUS=delivering to {len(settings.targets)} target(s)")
+        _log.info(
+            "started",
+            version=self._version,
+            targets=[target.name for target in settings.targets],
+            store=settings.store.url,
+            admin=_address(settings.admin.listen),
+        )
 
     async def _start_admin(self, admin: Admin) -> bool:
         """False when it cannot listen; the log says why."""
@@ -142,7 +147,7 @@ class Daemon:
             return False
         return True
 
-    async def _wait(self, failed: asyncio.Task[str], rooms: dict[str, asyncio.Task[None]]) -> Exit:
+    async def _wait(self, failed: asyncio.Task[str], rooms: Mapping[str, asyncio.Task[Any]]) -> Exit:
         """Until a signal, a failed commit, or a room that ended though it never should."""
         stop = asyncio.create_task(self._shutdown.stop.wait(), name="stop")
         try:
@@ -151,7 +156,7 @@ class Daemon:
         finally:
             stop.cancel()
 
-    async def _explain(self, failed: asyncio.Task[str], rooms: dict[str, asyncio.Task[None]]) -> Exit:
+    async def _explain(self, failed: asyncio.Task[str], rooms: Mapping[str, asyncio.Task[Any]]) -> Exit:
         # A broken store fails the rooms that use it at the same moment; the store's own word counts.
         await asyncio.wait([failed], timeout=1)
         if failed.done():
@@ -165,73 +170,18 @@ class Daemon:
                 _log.error("room_ended", room=name, exc_info=task.exception())
         return Exit.CRASHED
 
-    async def _take_down(
-        self, rooms: dict[str, asyncio.Task[None]], intake: Intake, scheduler: Scheduler, failed: asyncio.Task[str]
-    ) -> None:
+    async def _take_down(self, tasks: Mapping[str, asyncio.Task[Any]], rooms: Rooms, failed: asyncio.Task[str]) -> None:
         self._board.stopping = True
         systemd.notify("STOPPING=1")
         _log.info("stopping", signal=self._shutdown.by.name if self._shutdown.by else None)
-        rooms["upstream"].cancel()
-        await asyncio.wait([rooms["upstream"]], timeout=UPSTREAM_GRACE)
-        await self._shutdown.bounded(intake.join(), COMMIT_GRACE, failed)
-        await self._shutdown.bounded(scheduler.drain(DRAIN_GRACE), DRAIN_GRACE + 1, failed)
-        cut_off = await scheduler.drain(0.0)
-        await asyncio.wait([rooms["scheduler"]], timeout=COMMIT_GRACE)
+        tasks["reload"].cancel()
+        tasks["upstream"].cancel()
+        await asyncio.wait([tasks["upstream"]], timeout=UPSTREAM_GRACE)
+        await self._shutdown.bounded(rooms.intake.join(), COMMIT_GRACE, failed)
+        await self._shutdown.bounded(rooms.scheduler.drain(DRAIN_GRACE), DRAIN_GRACE + 1, failed)
+        cut_off = await rooms.scheduler.drain(0.0)
+        await asyncio.wait([tasks["scheduler"]], timeout=COMMIT_GRACE)
         _log.info("stopped", attempts_cut_off=cut_off)
-
-    def _make_admin(
-        self, store: SqliteStore, intake: Intake, supervisor: Supervisor, scheduler: Scheduler
-    ) -> Admin | None:
-        settings = self._settings
-        if settings.admin.listen is None:
-            return None
-        audit = UpstreamAudit(settings.upstream, supervisor.api, intake, store, self._board, self._clock)
-        context = AdminContext(
-            settings=settings.admin,
-            version=self._version,
-            targets=lambda: settings.targets,
-            store=store,
-            board=self._board,
-            metrics=self._metrics,
-            clock=self._clock,
-            want_sweep=supervisor.want_sweep,
-            audit_source=audit,
-            control=scheduler,
-            public_keys=lambda: public_keys(settings.targets),
-        )
-        return Admin(settings.admin.listen, context)
-
-    def _connect(self, lookup: Lookup) -> dict[str, TargetClient]:
-        partner_id = self._settings.upstream.partner_id
-        return {
-            target.name: connect(target, lookup, self._clock, self._version, partner_id=partner_id)
-            for target in self._settings.targets
-        }
-
-    def _entries(self) -> list[TargetEntry]:
-        """Targets as the store has to know them; reads the files that say how each is reached."""
-        return [
-            TargetEntry(target.name, Ordering(target.ordering), target.paused, _reach(target))
-            for target in self._settings.targets
-        ]
-
-    def _route(self, event: Event) -> tuple[str, ...]:
-        return routed(self._settings.targets, event)
-
-    def _raise_file_limit(self) -> None:
-        limit, attempts = descriptors.raise_limit(), sum(target.concurrency for target in self._settings.targets)
-        if missing := descriptors.shortage(limit, attempts):
-            advice = f"raise the limit of open files by {missing} (LimitNOFILE=, ulimit -Hn), or lower `concurrency`"
-            _log.warning("file_limit_low", limit=limit, attempts=attempts, advice=advice)
-
-
-def _reach(target: TargetSettings) -> str:
-    try:
-        return reach_digest(target)
-    except SecretUnreadable as error:
-        # Its attempts will say so too; what it costs here is one look at what waits.
-        _log.warning("secret_unreadable", target=target.name, error=str(error))
-        return ""
 
 
 def _address(listen: tuple[str, int] | None) -> str:

@@ -6,7 +6,9 @@ RelayError
 ├── StoreError             the store cannot be used                        exit 3
 │   ├── StoreLocked        another process holds it
 │   ├── StoreTooNew        written by a newer version
-│   └── StoreBroken        a commit failed or the file is damaged: what was written is unknown
+│   ├── StoreBroken        a commit failed or the file is damaged: what was written is unknown
+│   ├── StoreUnavailable   a database that cannot be reached now: nothing is wrong with what it holds
+│   └── NotLeader          another instance holds the upstream connection
 ├── SecretUnreadable       a {file:} or {credential:} secret cannot be read now
 └── UpstreamError          the upstream could not be used this time
     ├── BadCredentials     it refused the credentials: wait `auth_retry`, read the secret again
@@ -41,6 +43,17 @@ class StoreTooNew(StoreError):
 
 class StoreBroken(StoreError):
     """A commit failed or the file is damaged, so what is on disk is unknown until it is opened again."""
+
+
+class StoreUnavailable(StoreError):
+    """The database cannot be reached, or did not answer in time; asking again later is right.
+
+    What was asked for may have been done all the same: every verb can be asked again.
+    """
+
+
+class NotLeader(StoreError):
+    """This instance does not, or no longer, hold the upstream connection, so what it read was not written."""
 
 
 class SecretUnreadable(RelayError):

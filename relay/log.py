@@ -43,12 +43,15 @@ class Sampler:
 
 def register_secrets(values: Iterable[str]) -> None:
     """Never let these values appear in a log line from now on."""
-    _known_secrets.update(value for value in values if len(value) >= _SHORTEST_SECRET)
+    global _known_secrets
+    # Another set, not the same one enlarged: a thread may be going through it.
+    _known_secrets = _known_secrets | {value for value in values if len(value) >= _SHORTEST_SECRET}
 
 
 def forget_secrets() -> None:
     """Forget all registered values (for tests)."""
-    _known_secrets.clear()
+    global _known_secrets
+    _known_secrets = set()
 
 
 def redact(text: str) -> str:

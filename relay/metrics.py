@@ -6,7 +6,7 @@ invents is folded into `other`.
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 PREFIX: Final = "houdini_relay"
 _FAST: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30)
@@ -18,14 +18,20 @@ class Metrics:
 
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()
+        self._process = CollectorRegistry()
+        ProcessCollector(namespace=PREFIX, registry=self._process)
         self._upstream()
         self._rest_and_events()
         self._deliveries()
-        self._store(version)
+        self._store_and_process(version)
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+    def render_process(self) -> bytes:
+        """What the operating system knows of this process (Linux only); reads files, so not from the event loop."""
+        return generate_latest(self._process)
 
     def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
         return Counter(name, help_text, labels, namespace=PREFIX, registry=self.registry)
@@ -39,6 +45,9 @@ class Metrics:
     def _upstream(self) -> None:
         self.upstream_connected = self._gauge("upstream_connected", "1 while subscribed upstream.")
         self.upstream_in_sync = self._gauge("upstream_in_sync", "1 while subscribed, swept and settled.")
+        self.upstream_auth_failed = self._gauge(
+            "upstream_auth_failed", "1 while the upstream refuses the credentials, but for the moments of a new try."
+        )
         self.upstream_connects = self._counter("upstream_connects", "Connection attempts by result.", "result")
         self.upstream_epoch_ends = self._counter(
             "upstream_epoch_ends", "Lives of the connection ended, by kind.", "kind"
@@ -64,6 +73,9 @@ class Metrics:
 
     def _deliveries(self) -> None:
         self.deliveries = self._counter("deliveries", "Deliveries ended, by status.", "target", "status")
+        self.deliveries_dead = self._counter(
+            "deliveries_dead", "Deliveries of orders ended dead, by reason.", "target", "reason"
+        )
         self.attempts = self._counter("attempts", "Attempts by outcome.", "target", "outcome")
         self.attempt_duration = self._histogram(
             "attempt_duration_seconds", "How long attempts took, to the end of the answer.", _FAST, "target"
@@ -74,18 +86,32 @@ class Metrics:
         self.queue_depth = self._gauge("queue_depth", "Deliveries not ended, by status.", "target", "status")
         self.breaker_state = self._gauge("breaker_state", "0 closed, 1 half-open, 2 open.", "target")
         self.target_paused = self._gauge("target_paused", "1 while paused or parked.", "target")
+        self.target_parked = self._gauge("target_parked", "1 while parked by its receiver.", "target")
+        self.target_orphaned = self._gauge(
+            "target_orphaned", "1 while it holds deliveries and is not configured.", "target"
+        )
+        self.target_stalled = self._gauge(
+            "target_stalled", "1 while nothing is sent although something is due and may be.", "target"
+        )
         self.queue_oldest_age = self._gauge(
-            "queue_oldest_age_seconds", "Age of the oldest delivery not ended.", "target"
+            "queue_oldest_age_seconds", "Age of the oldest delivery of an order not ended.", "target"
         )
 
     def forget_queues(self) -> None:
         """Show no target's queue until it is measured again: targets come and go."""
-        for gauge in (self.queue_depth, self.queue_oldest_age, self.breaker_state, self.target_paused):
+        states = (self.breaker_state, self.target_paused, self.target_parked, self.target_orphaned, self.target_stalled)
+        for gauge in (self.queue_depth, self.queue_oldest_age, *states):
             gauge.clear()
 
-    def _store(self, version: str) -> None:
+    def _store_and_process(self, version: str) -> None:
         self.store_commit = self._histogram("store_commit_seconds", "Duration of COMMIT.", _FAST)
         self.store_size = self._gauge("store_size_bytes", "Size of the store's files.")
         self.store_free = self._gauge("store_free_bytes", "Room left on the store's disk.")
+        self.ready = self._gauge("ready", "1 while /readyz answers 200.")
+        self.loop_lag = self._gauge("loop_lag_seconds", "Longest delay of the event loop within the last minute.")
+        self.config_reloads = self._counter("config_reloads", "Reloads of the configuration, by result.", "result")
+        self.config_reload_ok = self._gauge(
+            "config_last_reload_successful", "0 while the configuration file was refused when it was last read."
+        )
         self.build_info = self._gauge("build_info", "Always 1; the label is the version.", "version")
         self.build_info.labels(version).set(1)

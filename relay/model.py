@@ -161,6 +161,8 @@ class Delivery:
         first_attempt_ms: wall time of its first attempt, None before.
         manual: whether a person asked for this attempt (a replay, or `deliveries retry`).
         probe: whether this attempt tries an open breaker.
+        claim: which claim of this delivery it is, so that an outcome that comes too late can be told; 0 where a claim
+            cannot be lost.
     """
 
     id: int
@@ -172,6 +174,7 @@ class Delivery:
     first_attempt_ms: int | None = None
     manual: bool = False
     probe: bool = False
+    claim: int = 0
 
 
 class Outcome(StrEnum):

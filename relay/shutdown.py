@@ -26,11 +26,13 @@ class Shutdown:
         stop: set by the first SIGTERM or SIGINT.
         force: set by the second.
         by: the last of them, None before the first.
+        reload: set by SIGHUP; who takes the wish up clears it.
     """
 
     def __init__(self) -> None:
         self.stop = asyncio.Event()
         self.force = asyncio.Event()
+        self.reload = asyncio.Event()
         self.by: signal.Signals | None = None
 
     @contextmanager
@@ -40,11 +42,15 @@ class Shutdown:
         stopping = (signal.SIGTERM, signal.SIGINT)
         for number in stopping:
             loop.add_signal_handler(number, self._on_stop, loop, number)
-        loop.add_signal_handler(signal.SIGHUP, self._on_reload)
+        # Not the loop's own way, which would leave the default behind: a SIGHUP after that would end the process.
+        before = signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(self.reload.set))
+        held = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         try:
             yield
         finally:
-            for number in (*stopping, signal.SIGHUP):
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
+            signal.signal(signal.SIGHUP, before)
+            for number in stopping:
                 loop.remove_signal_handler(number)
 
     async def bounded(self, step: Coroutine[Any, Any, Any], seconds: float, *unless: asyncio.Future[Any]) -> None:
@@ -68,8 +74,11 @@ class Shutdown:
             self.stop.set()
             loop.call_later(STOP_DEADLINE, end_now, 1, f"stopping took longer than {STOP_DEADLINE:.0f} s")
 
-    def _on_reload(self) -> None:
-        _log.warning("reload_not_available", advice="restart to apply a changed configuration; nothing is lost by it")
+
+def hold_reloads() -> None:
+    """From now on a SIGHUP waits until somebody is `listening`, and means nothing after that."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def end_now(code: int, reason: str | None = None) -> NoReturn:

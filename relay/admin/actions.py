@@ -43,6 +43,7 @@ class Actions:
         if row.status in _UNFINISHED:
             change = await self._store.retry_now(row.id, self._context.clock.wall_ms())
             if change is Change.DONE:
+                self._context.control.wake(row.target)
                 _log.info("delivery_retried", delivery=row.id, target=row.target)
                 return {"delivery": row.id, "retried": True}
             if change is not Change.FINISHED:

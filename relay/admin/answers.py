@@ -94,6 +94,11 @@ def error_answer(error: ApiError) -> web.Response:
 
 
 async def add_safe_headers(_request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """`set_safe_headers`, as aiohttp's signal wants it."""
+    set_safe_headers(response)
+
+
+def set_safe_headers(response: web.StreamResponse) -> None:
     """Headers of every answer; a handler's own values are kept, the server's name aside."""
     for name, value in _SAFE_HEADERS.items():
         response.headers.setdefault(name, value)

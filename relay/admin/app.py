@@ -10,6 +10,7 @@ from relay.admin.actions import Actions
 from relay.admin.answers import add_safe_headers
 from relay.admin.api import LONG_DEADLINES, Api
 from relay.admin.auth import BODY_CAP, Gatekeeper
+from relay.admin.connections import Site
 from relay.admin.context import Context
 from relay.admin.dashboard import Dashboard
 from relay.admin.middleware import answer_errors, deadline
@@ -19,6 +20,7 @@ from relay.admin.probes import Probes
 from relay.admin.sessions import Sessions
 from relay.admin.stream import STREAM_PATH, Stream
 from relay.admin.views import Views
+from relay.config import AdminSettings
 from relay.errors import StoreError
 
 _log = structlog.get_logger()
@@ -31,6 +33,8 @@ class Admin:
         self._listen = listen
         self._context = context
         self._runner: web.AppRunner | None = None
+        self._gatekeeper: Gatekeeper | None = None
+        self._api: Api | None = None
 
     async def start(self) -> None:
         """Bind and serve.
@@ -41,12 +45,12 @@ class Admin:
         context = self._context
         views = Views(context.store, context.targets, context.board, context.clock.wall_ms)
         actions = Actions(context)
-        api = Api(context, views, actions)
+        api = self._api = Api(context, views, actions)
         sessions = Sessions()
-        gatekeeper = Gatekeeper(context.settings, context.clock, sessions)
+        gatekeeper = self._gatekeeper = Gatekeeper(context.settings, context.clock, sessions)
         # Templates and files are read from the disk.
         pages = await asyncio.to_thread(
-            lambda: Pages(sessions, context.clock, context.version, signs_in=gatekeeper.wants_token)
+            lambda: Pages(sessions, context.clock, context.version, signs_in=lambda: gatekeeper.wants_token)
         )
         dashboard = Dashboard(context, views, actions, pages)
         longer = {**LONG_DEADLINES, **forms.LONG_DEADLINES}
@@ -73,7 +77,18 @@ class Admin:
             _log.error("audit_not_prepared", error=str(error))
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2.0)
         await self._runner.setup()
-        await web.TCPSite(self._runner, *self._listen, backlog=64).start()
+        await Site(self._runner, *self._listen).start()
+
+    async def reconfigure(self, settings: AdminSettings) -> None:
+        """Admit by these settings from now on; where it listens stays. Targets may be others, too.
+
+        Raises:
+            StoreError: the store cannot be used.
+        """
+        if self._gatekeeper is not None:
+            self._gatekeeper.reconfigure(settings)
+        if self._api is not None:
+            await self._api.begin()
 
     async def stop(self) -> None:
         """Stop serving; streams end at once, other answers under way get 2 s."""

@@ -70,13 +70,17 @@ class Gatekeeper:
     """Decides for every request before anything else looks at it."""
 
     def __init__(self, settings: AdminSettings, clock: Clock, sessions: Sessions) -> None:
-        own = [settings.listen[0]] if settings.listen is not None else []
-        self._hosts = frozenset(parse_host(_bracketed(name)) for name in (*own, *settings.allowed_hosts))
-        self._token = settings.token
         self._sessions = sessions
         self._failures = FailedLogins()
         self._clock = clock
         self._token_unreadable = False
+        self.reconfigure(settings)
+
+    def reconfigure(self, settings: AdminSettings) -> None:
+        """Decide by these settings from the next request on."""
+        own = [settings.listen[0]] if settings.listen is not None else []
+        self._hosts = frozenset(parse_host(_bracketed(name)) for name in (*own, *settings.allowed_hosts))
+        self._token = settings.token
 
     @property
     def middleware(self) -> Middleware:

@@ -12,6 +12,7 @@ from relay.metrics import Metrics
 from relay.model import Attempt
 from relay.standing import Resume
 from relay.store.base import Store
+from relay.vitals import Vitals
 
 
 class Control(Protocol):
@@ -45,6 +46,7 @@ class Context:
         control: the engine, as far as a person may steer it.
         public_keys: target -> the public keys it signs with; reads secrets, which may lie in files, and raises
             SecretUnreadable when one cannot be read.
+        vitals: whether this process is alive.
     """
 
     settings: AdminSettings
@@ -58,3 +60,4 @@ class Context:
     audit_source: AuditSource
     control: Control
     public_keys: Callable[[], Mapping[str, Sequence[str]]]
+    vitals: Vitals

@@ -14,7 +14,7 @@ from relay.admin.context import Context
 from relay.admin.overview import read_overview
 from relay.admin.pages import Pages, see_other
 from relay.admin.paging import PARAMETERS
-from relay.admin.questions import ReplayQuestion, path_id
+from relay.admin.questions import ReplayQuestion, path_id, period
 from relay.admin.shapes import Shape
 from relay.admin.views import Views
 from relay.admin.wording import DONE, problems_of, verdict
@@ -109,17 +109,24 @@ class Dashboard:
         """How many events a replay would send again; sends nothing."""
         name = request.match_info["name"]
         status, target = await self._target(name)
-        asked = {part: request.query.get(part, "") for part in _REPLAY_PARTS}
+        asked = {part: request.query.get(part, "").strip() for part in _REPLAY_PARTS}
         asked["status"] = asked["status"] or "dead"
         count: int | None = None
         problem: str | None = None
         try:
-            question = replay_question(name, asked, dry_run=True)
-            count = (await self._actions.replay(question))["count"]
+            asked |= self._fixed(asked)
+            count = (await self._actions.replay(replay_question(name, asked, dry_run=True)))["count"]
         except ApiError as error:
             problem = error.message
         values = {"target": target, "asked": asked, "count": count, "problem": problem}
         return self._page(request, "replay.html", status["now"], **values)
+
+    def _fixed(self, asked: Mapping[str, str]) -> dict[str, str]:
+        """`24h` as a moment, so that what is sent is what was counted, however long somebody thinks about it."""
+        given = {part: asked[part] for part in ("since", "until") if asked[part]}
+        since_ms, until_ms = period(given.get("since"), given.get("until"), self._context.clock.wall_ms())
+        found = {"since": since_ms, "until": until_ms}
+        return {part: iso_utc(wall_ms) for part, wall_ms in found.items() if wall_ms is not None}
 
     async def _target(self, name: str) -> tuple[Shape, Shape]:
         status = await read_overview(self._context)

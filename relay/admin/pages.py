@@ -4,6 +4,7 @@ Templates are handed the documents of the API. What came from receivers or the u
 cut as in JSON answers, escaped by Jinja2, and what the browser may load and run is nailed down by the headers.
 """
 
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -37,7 +38,7 @@ _LONGEST_BODY: Final = 64 * 1024
 class Pages:
     """Templates and files, read once; making one reads the disk, so it is made outside the event loop."""
 
-    def __init__(self, sessions: Sessions, clock: Clock, version: str, *, signs_in: bool) -> None:
+    def __init__(self, sessions: Sessions, clock: Clock, version: str, *, signs_in: Callable[[], bool]) -> None:
         self._sessions = sessions
         self._clock = clock
         self._environment = _environment({"version": version, "signs_in": signs_in})
@@ -58,14 +59,14 @@ class Pages:
         kind = _KINDS[name.rpartition(".")[2]]
         return web.Response(body=self._files[name], content_type=kind, charset="utf-8")
 
-    def page(self, request: web.Request, template: str, status: int = 200, **values: Any) -> web.Response:
+    def page(self, request: web.Request, template: str, http_status: int = 200, **values: Any) -> web.Response:
         """A page; a browser without a cookie gets one, so that the page's forms fit it."""
         browser = browser_of(request)
         fresh = len(browser) != _ID_LENGTH
         if fresh:
             browser = self._sessions.new_id()
         values |= {"form_secret": self._sessions.form_secret(browser), "now_ms": self._clock.wall_ms()}
-        response = self._rendered(template, status, values)
+        response = self._rendered(template, http_status, values)
         if fresh:
             self.keep(request, response, browser)
         return response

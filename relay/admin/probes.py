@@ -13,9 +13,8 @@ from relay.board import Reload, TargetBoard, UpstreamState
 from relay.errors import StoreError
 from relay.standing import Breaker
 from relay.store.values import Backlog
+from relay.vitals import STORE_PATIENCE
 
-STORE_PATIENCE: Final = 5.0
-"""Seconds that the store may take to answer before it counts as stuck."""
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -34,13 +33,9 @@ class Probes:
         ]
 
     async def healthz(self, _request: web.Request) -> web.Response:
-        """Whether the loop turns and the store answers."""
-        try:
-            async with asyncio.timeout(STORE_PATIENCE):
-                await self._context.store.check_alive()
-        except (StoreError, TimeoutError) as error:
-            return _health(503, [_store_sentence(error)])
-        return _health(200, [])
+        """Whether this process is alive; the watchdog goes by the same facts."""
+        reasons = await self._context.vitals.reasons()
+        return _health(503 if reasons else 200, reasons)
 
     async def readyz(self, _request: web.Request) -> web.Response:
         """Whether changes can reach targets now."""

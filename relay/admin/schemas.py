@@ -231,6 +231,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         number=NUMBER,
         outcome=_OUTCOME,
         status_code=NUMBER_,
+        kind=maybe(words(FailureKind)),
         duration_ms=FIGURE,
         error=TEXT_,
         status=_STATUS,
@@ -247,6 +248,10 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "StreamUpstream": thing(
         "upstream: where the connection stands has changed.", state=words(UpstreamState), since=MOMENT
     ),
+    "StreamNotice": thing(
+        "notice: a notice was written; beside these, what is in its data.", id=TEXT, type=TEXT, subject=TEXT
+    )
+    | {"additionalProperties": True},
     "StreamMissed": thing(
         "missed: so many were not told, of any kind; null: nobody knows, the relay began anew.", count=NUMBER_
     ),

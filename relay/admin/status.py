@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from relay.admin.health import Limits, is_stalled
 from relay.admin.shapes import moment, target_shape
-from relay.board import Board, TargetBoard, UpstreamState
+from relay.board import Board, Reload, TargetBoard, UpstreamState
 from relay.model import iso_utc
 from relay.standing import Breaker, Standing
 from relay.store.values import Backlog, Gap
@@ -108,6 +108,10 @@ def _judge_process(facts: Facts, found: Findings) -> None:
         found.problem("store", board.store_failure, "the process ends and must be started again; see its log")
     if board.gate.reason is not None:
         found.problem("store", f"nothing is accepted: {board.gate.reason}", "see docs/operations.md, The store")
+    if board.config.result is Reload.REFUSED:
+        first, more = board.config.refusal[0], len(board.config.refusal) - 1
+        message = f"the changed file was refused, the old one goes on: {first}{f' (and {more} more)' if more else ''}"
+        found.problem("configuration", message, "correct it (houdini-relay check names everything), then reload again")
 
 
 def _judge_upstream(facts: Facts, found: Findings) -> None:
@@ -156,7 +160,7 @@ def _judge_stopped(name: str, waiting: Backlog, found: Findings) -> None:
         found.problem(f"target {name}", f"{why}{error}, {queue}", f"{resume}, once its receiver is right again")
         return
     if standing.paused_by_config:
-        why, advice = "paused by the configuration", f"set `paused: false` for {name} and restart"
+        why, advice = "paused by the configuration", f"set `paused: false` for {name} and reload"
     else:
         why, advice = f"paused by a person since {iso_utc(standing.paused_ms or 0)}", resume
     tell = found.problem if waiting.pending else found.note

@@ -15,8 +15,8 @@ from relay.config import Settings
 from relay.config.leaves import Reading, duration
 from relay.config.targets import DAY, HOUR
 from relay.errors import StoreLocked, UsageError
-from relay.store.offline import backup_file, check_file, migrate_file, prune_file
-from relay.store.sqlite import sqlite_path
+from relay.store.offline import backup_file
+from relay.store.opening import check_store, copy_store, file_of, is_shared, migrate_store, prune_store, shown_url
 
 BACKUP_PATIENCE: Final = 3600.0
 """Seconds that a running relay may take to copy its store."""
@@ -39,14 +39,14 @@ def migrate(config_path: Path, as_json: bool) -> None:
     if the store is in use, damaged, or written by a newer version.
     """
     settings = load_settings(config_path, require_secrets=False)
-    path = sqlite_path(settings.store.url)
-    applied = asyncio.run(migrate_file(path))
+    where = _where(settings)
+    applied = asyncio.run(migrate_store(settings.store.url))
     if as_json:
-        click.echo(json.dumps({"store": str(path), "applied": applied}))
+        click.echo(json.dumps({"store": where, "applied": applied}))
     elif applied:
-        click.echo(f"{path}: applied {', '.join(applied)}")
+        click.echo(f"{where}: applied {', '.join(applied)}")
     else:
-        click.echo(f"{path}: up to date")
+        click.echo(f"{where}: up to date")
 
 
 @store.command()
@@ -62,12 +62,12 @@ def check(ctx: click.Context, config_path: Path, as_json: bool) -> None:
     cannot be opened.
     """
     settings = load_settings(config_path, require_secrets=False)
-    path = sqlite_path(settings.store.url)
-    faults = check_file(path)
+    where = _where(settings)
+    faults = asyncio.run(check_store(settings.store.url))
     if as_json:
-        click.echo(json.dumps({"store": str(path), "ok": not faults, "faults": faults}, indent=2))
+        click.echo(json.dumps({"store": where, "ok": not faults, "faults": faults}, indent=2))
     else:
-        click.echo("\n".join(f"{path}: {fault}" for fault in faults) or f"{path}: fine")
+        click.echo("\n".join(f"{where}: {fault}" for fault in faults) or f"{where}: fine")
     ctx.exit(1 if faults else 0)
 
 
@@ -84,19 +84,32 @@ def prune(config_path: Path, older_than: str | None, as_json: bool) -> None:
     fine. Exit code 3 if the store is in use or cannot be written.
     """
     settings = load_settings(config_path, require_secrets=False)
-    path = sqlite_path(settings.store.url)
+    where, url = _where(settings), settings.store.url
     now_ms = SystemClock().wall_ms()
     kept = settings.store.retention if older_than is None else _parse_age(older_than)
-    size_before = path.stat().st_size if path.exists() else 0
-    pruned = prune_file(path, now_ms - round(kept * 1000), now_ms, lambda _sum: None if as_json else _dot())
-    size_after = path.stat().st_size
+    size_before = _size(url)
+    tell = (lambda _sum: None) if as_json else (lambda _sum: _dot())
+    pruned = asyncio.run(prune_store(url, now_ms - round(kept * 1000), now_ms, tell))
+    size_after = _size(url)
     if as_json:
         counts = {"deliveries": pruned.deliveries, "events": pruned.events, "orders": pruned.orders}
-        click.echo(json.dumps({"store": str(path), **counts, "bytes_before": size_before, "bytes": size_after}))
+        click.echo(json.dumps({"store": where, **counts, "bytes_before": size_before, "bytes": size_after}))
         return
     click.echo("", err=True)
-    click.echo(f"{path}: removed {pruned.deliveries} deliveries, {pruned.events} events, {pruned.orders} orders")
-    click.echo(f"{path}: {size_before} bytes before, {size_after} now")
+    click.echo(f"{where}: removed {pruned.deliveries} deliveries, {pruned.events} events, {pruned.orders} orders")
+    if size_after is not None:
+        click.echo(f"{where}: {size_before} bytes before, {size_after} now")
+
+
+def _where(settings: Settings) -> str:
+    return shown_url(settings.store.url) if is_shared(settings.store.url) else str(file_of(settings.store.url))
+
+
+def _size(url: str) -> int | None:
+    """Of the file; a database keeps the room for what comes next."""
+    if is_shared(url):
+        return None
+    return file_of(url).stat().st_size if file_of(url).exists() else 0
 
 
 def _dot() -> None:
@@ -124,7 +137,7 @@ def backup(file: Path, config_path: Path, as_json: bool) -> None:
     settings = load_settings(config_path, require_secrets=False)
     file = file.absolute()
     try:
-        backup_file(sqlite_path(settings.store.url), file)
+        backup_file(file_of(settings.store.url), file)
     except StoreLocked:
         backup_running(settings, file)
     size = file.stat().st_size if file.exists() else None  # the relay may live where this command cannot look
@@ -132,6 +145,30 @@ def backup(file: Path, config_path: Path, as_json: bool) -> None:
         click.echo(json.dumps({"file": str(file), "bytes": size}))
     else:
         click.echo(f"{file}: written" + ("" if size is None else f", {size} bytes"))
+
+
+@store.command()
+@click.option("--to", "url", required=True, help="postgresql://user:password@host:port/name; PG* variables count, too.")
+@config_option
+@json_option
+def copy(url: str, config_path: Path, as_json: bool) -> None:
+    """Move a stopped relay's SQLite store to an empty PostgreSQL database.
+
+    Orders, events, deliveries, attempts, targets and what is remembered; ids do
+    not change. One transaction, compared row by row before it is committed:
+    the copy is whole or not there at all. Afterwards set `store.url`, and
+    start nothing on the old file again: it would deliver everything twice.
+    """
+    settings = load_settings(config_path, require_secrets=False)
+    source = file_of(settings.store.url)
+    copied = asyncio.run(copy_store(source, url, (lambda *_: None) if as_json else (lambda *_: _dot())))
+    if as_json:
+        click.echo(json.dumps({"store": str(source), "to": shown_url(url), "rows": copied}))
+        return
+    click.echo("", err=True)
+    for table, rows in copied.items():
+        click.echo(f"{shown_url(url)}: {table} {rows}")
+    click.echo("every row is as it was; set `store.url`, and start nothing on the old file again")
 
 
 def backup_running(settings: Settings, path: Path) -> None:

@@ -6,23 +6,11 @@ from typing import Final
 
 from relay.config.problems import guess
 from relay.model import LABELS, event_type
+from relay.notice import NoticeType
 
 ORDER_TYPES: Final = (*(event_type(code) for code in LABELS), "order.unknown")
 
-NOTICE_TYPES: Final = (
-    "relay.upstream.auth_failed",
-    "relay.upstream.down",
-    "relay.upstream.recovered",
-    "relay.upstream.gap_exceeds_window",
-    "relay.target.failing",
-    "relay.target.lagging",
-    "relay.target.recovered",
-    "relay.target.parked",
-    "relay.delivery.dead",
-    "relay.store.disk_low",
-    "relay.config.refused",
-    "relay.test",
-)
+NOTICE_TYPES: Final = tuple(one.value for one in NoticeType)
 
 _PATTERN: Final = re.compile(r"\*|[a-z_]+(?:\.[a-z_]+)*(?:\.\*)?")
 _KNOWN: Final = (*ORDER_TYPES, *NOTICE_TYPES)

@@ -14,6 +14,7 @@ from relay.board import Board, TargetBoard
 from relay.config import TargetSettings
 from relay.delivery.settler import Context
 from relay.model import DeliveryStatus
+from relay.notice import NOTICE_LIFE
 
 OVERFLOW_EVERY: Final = 5.0
 EXPIRY_EVERY: Final = 60.0
@@ -41,14 +42,18 @@ class Janitor:
             context: what the delivery room shares.
             board: where it is said that deliveries died.
         """
-        self._targets: Mapping[str, TargetSettings] = {target.name: target for target in targets}
-        self._retention = retention
         self._store = context.store
         self._metrics = context.metrics
         self._clock = context.clock
         self._board = board
-        self._bursts: dict[str, _Burst] = {name: _Burst() for name in self._targets}
+        self._bursts: dict[str, _Burst] = {}
         self._prune_place = 0
+        self.reconfigure(targets, retention)
+
+    def reconfigure(self, targets: Sequence[TargetSettings], retention: float) -> None:
+        """Go by these settings from the next batch on."""
+        self._targets: Mapping[str, TargetSettings] = {target.name: target for target in targets}
+        self._retention = retention
 
     async def run(self) -> None:
         """Clean up until cancelled."""
@@ -71,10 +76,11 @@ class Janitor:
     async def expiry_once(self) -> int:
         """End what has waited for longer than its target's `expire_after`, in vain; returns how many."""
         ended = 0
-        for name, target in self._targets.items():
-            made_before_ms = self._clock.wall_ms() - round(target.expire_after * 1000)
+        for name in tuple(self._targets):
             place, here = 0, 0
-            while True:
+            ended += await self._expire_notices(name)
+            while (target := self._targets.get(name)) is not None:
+                made_before_ms = self._clock.wall_ms() - round(target.expire_after * 1000)
                 found = await self._store.expire(name, made_before_ms, place, BATCH, self._clock.wall_ms())
                 here += found.ended
                 self._count(name, found.ended)
@@ -103,19 +109,33 @@ class Janitor:
             _log.info("pruned", rows=removed)
         return removed
 
+    async def _expire_notices(self, target: str) -> int:
+        """End notices by age alone: an hour is too short for tries to count, and what still holds, `status` shows."""
+        ended, before_ms = 0, self._clock.wall_ms() - round(NOTICE_LIFE * 1000)
+        while count := await self._store.expire_notices(target, before_ms, BATCH, self._clock.wall_ms()):
+            ended += count
+            self._metrics.deliveries.labels(target, DeliveryStatus.DEAD.value).inc(count)
+            await self._clock.sleep(PAUSE)
+        if ended:
+            _log.warning("notices_expired", target=target, count=ended)
+        return ended
+
     async def _trim(self, target: TargetSettings) -> int:
         ended = 0
-        while count := await self._store.trim(target.name, target.max_pending, BATCH, self._clock.wall_ms()):
+        while self._targets.get(target.name) is target:
+            count = await self._store.trim(target.name, target.max_pending, BATCH, self._clock.wall_ms())
+            if count == 0:
+                break
             ended += count
             self._count(target.name, count)
-            self._bursts[target.name].count += count
+            self._bursts.setdefault(target.name, _Burst()).count += count
             self._say_overflow(target)
             await self._clock.sleep(PAUSE)
         return ended
 
     def _say_overflow(self, target: TargetSettings) -> None:
         """One line as a burst begins, and then one a minute with what has come together."""
-        burst, now = self._bursts[target.name], self._clock.mono()
+        burst, now = self._bursts.setdefault(target.name, _Burst()), self._clock.mono()
         if burst.count == 0 or (burst.said_at is not None and now - burst.said_at < BURST):
             return
         _log.error(

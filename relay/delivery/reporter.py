@@ -1,14 +1,15 @@
 """What is told of a target's deliveries: metrics for every attempt, log lines for changes only."""
 
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
 from relay.board import TargetBoard
 from relay.delivery.settler import Context, Settled
 from relay.log import Sampler
-from relay.model import Delivery, DeliveryStatus, Outcome, iso_utc
+from relay.model import Attempt, Delivery, DeliveryStatus, Outcome, iso_utc
 from relay.standing import Breaker, Standing
+from relay.store.values import Settlement
 
 FLAPPING: Final = 10.0
 """Seconds between two lines about a target that fails and answers by turns."""
@@ -39,8 +40,12 @@ class Reporter:
         attempt = settlement.attempt
         metrics.attempts.labels(self._target, attempt.outcome.value).inc()
         metrics.attempt_duration.labels(self._target).observe(attempt.duration_ms / 1000)
+        self._context.tracing.attempted(delivery, attempt)
         if settlement.status is not DeliveryStatus.PENDING:
             metrics.deliveries.labels(self._target, settlement.status.value).inc()
+            now_ms = self._context.clock.wall_ms()
+            self._context.tracing.ended(delivery, settlement.status, settlement.reason, now_ms)
+        self._note_recent(delivery, attempt)
         if attempt.outcome is Outcome.OK:
             latency_ms = attempt.at_ms + attempt.duration_ms - delivery.event.at_ms
             metrics.delivery_latency.labels(self._target).observe(max(0.0, latency_ms / 1000))
@@ -49,21 +54,33 @@ class Reporter:
             self._error = attempt.error or f"status {attempt.status_code}"
         self._say_failing(delivery)
         if settlement.status is DeliveryStatus.DEAD:
-            self._board.last_dead_ms = self._context.clock.wall_ms()
+            if delivery.event.facts is not None:  # a notice that died is nothing that anybody has to see to
+                self._board.last_dead_ms = self._context.clock.wall_ms()
             reason = settlement.reason.value if settlement.reason else None
             self._say_dead(delivery, reason)
+        self._context.board.live.publish("attempt", _told(delivery, settlement))
 
     async def see(self, standing: Standing) -> None:
         """Tell what has changed since this was last called."""
         before, self._standing = self._standing, standing
         if before is None or before == standing:
             return
+        if (before.state, before.breaker) != (standing.state, standing.breaker):
+            told = {"name": self._target, "state": standing.state, "breaker": standing.breaker.value}
+            self._context.board.live.publish("target", told)
         if before.parked_ms is None and standing.parked_ms is not None:
             self._say_parked(standing)
         if before.breaker is not standing.breaker:
             await self._say_breaker(before, standing)
         elif _is_slower(before, standing, self._context.clock.wall_ms()):
             self._say_slowed(standing)
+
+    def _note_recent(self, delivery: Delivery, attempt: Attempt) -> None:
+        # What a person sends again is days old by right: its latency counts from their wish.
+        since_ms = delivery.created_ms if delivery.manual else delivery.event.at_ms
+        latency_ms = attempt.at_ms + attempt.duration_ms - since_ms
+        recent, now = self._context.board.recent, self._context.clock.mono()
+        recent.note(self._target, attempt.outcome is Outcome.OK, latency_ms, now)
 
     async def _say_breaker(self, before: Standing, now: Standing) -> None:
         suppressed = self._changes.admit(self._context.clock.mono())
@@ -138,6 +155,29 @@ class Reporter:
                 error=self._error,
                 suppressed=suppressed,
             )
+
+
+def _told(delivery: Delivery, settlement: Settlement) -> dict[str, Any]:
+    """An attempt as those who listen are told of it, in the words of the API."""
+    event, attempt = delivery.event, settlement.attempt
+    return {
+        "at": iso_utc(attempt.at_ms),
+        "delivery": delivery.id,
+        "event_id": event.webhook_id,
+        "type": event.type,
+        "order": event.lane,
+        "target": delivery.target,
+        "number": delivery.attempts_made + 1,
+        "outcome": attempt.outcome.value,
+        "status_code": attempt.status_code,
+        "kind": attempt.kind and attempt.kind.value,
+        "duration_ms": attempt.duration_ms,
+        "error": attempt.error,
+        "status": settlement.status.value,
+        "reason": settlement.reason and settlement.reason.value,
+        "manual": delivery.manual,
+        "probe": delivery.probe,
+    }
 
 
 def _is_slower(before: Standing, now: Standing, now_ms: int) -> bool:

@@ -38,6 +38,7 @@ def build_request(
     now_ms: int,
     *,
     partner_id: str,
+    traceparent: str | None = None,
 ) -> PostRequest:
     """The next attempt of this delivery, signed for now.
 
@@ -48,6 +49,7 @@ def build_request(
         auth_headers: lower-case names; how we identify ourselves beyond the signature.
         now_ms: wall time of this attempt.
         partner_id: the upstream's id of us, which CloudEvents name as their source.
+        traceparent: the header that names this attempt to a receiver that traces; None sends none.
 
     Raises:
         SecretUnreadable: the URL's or a header's secret cannot be read now.
@@ -65,6 +67,8 @@ def build_request(
         "webhook-signature": signer.sign(event.webhook_id, timestamp_s, body),
         "relay-attempt": str(delivery.attempts_made + 1),
     }
+    if traceparent is not None:
+        own["traceparent"] = traceparent
     hidden = (*static.values(), *_auth_secrets(auth_headers), *_url_secrets(target.url.reveal()))
     # Ours win over the static ones whatever the configuration let through.
     headers = {**static, **auth_headers, **own}

@@ -4,11 +4,16 @@ from collections.abc import Iterable
 
 from relay.config import TargetSettings
 from relay.model import Event
+from relay.notice import is_about
 
 
 def routed(targets: Iterable[TargetSettings], event: Event) -> tuple[str, ...]:
-    """The names of the targets that are to get this event, in their order."""
-    return tuple(target.name for target in targets if target.wants(event.type) and _is_enough(target, event))
+    """The names of the targets that are to get this event, in their order; never the one that it is a notice about."""
+    return tuple(
+        target.name
+        for target in targets
+        if target.wants(event.type) and _is_enough(target, event) and not is_about(event, target.name)
+    )
 
 
 def _is_enough(target: TargetSettings, event: Event) -> bool:

@@ -35,23 +35,18 @@ class Scheduler:
             context: what all of them share.
             board: where each loop says what it does.
         """
-        policies = {target.name: policy_of(target) for target in targets}
-        self._settler = Settler(context, policies)
-        self._loops: Mapping[str, TargetLoop] = {
-            target.name: TargetLoop(
-                target,
-                clients[target.name],
-                policies[target.name],
-                self._settler,
-                context,
-                board.targets.setdefault(target.name, TargetBoard()),
-            )
-            for target in targets
-        }
+        self._context = context
+        self._board = board
+        self._settler = Settler(context, {})
+        self._loops: dict[str, TargetLoop] = {}
+        self._running: dict[TargetLoop, asyncio.Task[None]] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._drained = asyncio.Event()
         self._store = context.store
         self._clock = context.clock
         self._clock_watch = ClockWatch(context.clock.wall_ms(), context.clock.mono())
         self._metrics = context.metrics
+        self.reconfigure(targets, clients)
         context.store.on_due(self._on_due)
         context.store.on_superseded(self._count_superseded)
 
@@ -61,11 +56,57 @@ class Scheduler:
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(self._watch_clock(), name="delivery-clock")
             settling = tasks.create_task(self._settler.run(), name="settler")
-            loops = [tasks.create_task(loop.run(), name=f"target-{name}") for name, loop in self._loops.items()]
-            if loops:
-                await asyncio.wait(loops, return_when=asyncio.ALL_COMPLETED)
+            self._tasks = tasks
+            for name, loop in self._loops.items():
+                self._start(tasks, name, loop)
+            await self._drained.wait()
+            if self._running:
+                await asyncio.wait(self._running.values())
             settling.cancel()
             watching.cancel()
+
+    def reconfigure(self, targets: Sequence[TargetSettings], clients: Mapping[str, Client]) -> None:
+        """Deliver to these targets from now on, once the store is configured for them.
+
+        Attempts under way end by the settings they began with. A target that is left out claims nothing more.
+
+        Args:
+            targets: all of them.
+            clients: how each of them is reached, by name.
+        """
+        leaving = {name: loop for name, loop in self._loops.items() if name not in {one.name for one in targets}}
+        for name, loop in leaving.items():
+            loop.leave()
+            if loop not in self._running:
+                self._forget(name)
+        before = {loop.name: loop for loop in self._running} | self._loops
+        self._loops = {one.name: self._loop(one, clients[one.name], before.get(one.name)) for one in targets}
+        for name, loop in self._loops.items():
+            if self._tasks is not None and loop not in self._running:
+                self._start(self._tasks, name, loop)
+
+    def _loop(self, target: TargetSettings, client: Client, before: TargetLoop | None) -> TargetLoop:
+        """A target that comes back while its last attempts are under way goes on with the loop that has them."""
+        policy = self._settler.policies[target.name] = policy_of(target)
+        if before is not None and not before.ended:
+            before.reconfigure(target, client, policy)
+            return before
+        board = self._board.targets.setdefault(target.name, TargetBoard())
+        return TargetLoop(target, client, policy, self._settler, self._context, board)
+
+    def _start(self, tasks: asyncio.TaskGroup, name: str, loop: TargetLoop) -> None:
+        def ended(_task: asyncio.Task[None]) -> None:
+            self._running.pop(loop, None)
+            if name not in self._loops:
+                self._forget(name)
+
+        self._running[loop] = tasks.create_task(loop.run(), name=f"target-{name}")
+        self._running[loop].add_done_callback(ended)
+
+    def _forget(self, name: str) -> None:
+        self._settler.policies.pop(name, None)
+        self._settler.standings.pop(name, None)
+        self._board.targets.pop(name, None)
 
     async def pause(self, target: str) -> bool:
         """Keep a target's deliveries without sending them; False when a person has paused it already."""
@@ -82,7 +123,7 @@ class Scheduler:
         if not await self._store.resume(target, self._clock.wall_ms()):
             return Resume.NOT_STOPPED
         _log.info("target_resumed", target=target)
-        self._on_due([target])
+        self.wake(target)
         return Resume.DONE
 
     async def test(self, target: str) -> Attempt:
@@ -94,8 +135,9 @@ class Scheduler:
         return await self._loops[target].test()
 
     def wake(self, target: str) -> None:
-        """Look at a target now."""
-        self._on_due([target])
+        """Look at a target now: a person has changed something."""
+        if (loop := self._loops.get(target)) is not None:
+            loop.look_anew()
 
     async def look_at_clock(self) -> None:
         """When the wall clock was set back, deliveries must not wait for it to come round again."""
@@ -110,7 +152,9 @@ class Scheduler:
 
     async def drain(self, grace: float) -> int:
         """Stop claiming, let attempts under way finish; returns how many were cut off after `grace` seconds."""
-        return sum(await asyncio.gather(*(loop.drain(grace) for loop in self._loops.values())))
+        self._drained.set()
+        loops = {*self._loops.values(), *self._running}
+        return sum(await asyncio.gather(*(loop.drain(grace) for loop in loops)))
 
     async def _watch_clock(self) -> None:
         while True:

@@ -64,7 +64,8 @@ def _notice(event: Event, fields: Mapping[str, Any]) -> str:
     if what := _text(fields.get("what")):
         parts[0] += f": {what}"
     if since := _word(fields.get("since")):
-        parts[0] += f", since {since}"
+        until = _word(fields.get("until"))
+        parts[0] += f" (from {since} until {until})" if until else f" (since {since})"
     if advice := _text(fields.get("advice")):
         parts.append(f"What to do: {advice}")
     return "\n".join(parts)

@@ -7,18 +7,20 @@ after another.
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
+from relay.board import Board
 from relay.clock import Clock, Rng
 from relay.config import TargetSettings
 from relay.delivery import breaker, retry
 from relay.errors import StoreError
 from relay.metrics import Metrics
-from relay.model import Attempt, Delivery, DeliveryStatus
+from relay.model import Attempt, Delivery, DeliveryStatus, Outcome
 from relay.standing import Standing
 from relay.store.base import Store
 from relay.store.values import Settlement
+from relay.tracing import OFF, Tracing
 
 SETTLE_BATCH: Final = 500
 
@@ -31,6 +33,8 @@ class Context:
     metrics: Metrics
     clock: Clock
     rng: Rng
+    board: Board = field(default_factory=Board)
+    tracing: Tracing = OFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,7 @@ class Settled:
 class _Ended:
     delivery: Delivery
     attempt: Attempt
+    outdated: bool
     done: asyncio.Future[Settled]
 
 
@@ -71,20 +76,28 @@ class Settler:
     """Decides and writes what has gathered.
 
     Attributes:
+        policies: how each target's attempts are judged; loops change it, and it has every target of theirs.
         standings: every target's standing as it was last read or written; loops add what their claims show.
     """
 
     def __init__(self, context: Context, policies: Mapping[str, Policy]) -> None:
+        self.policies = dict(policies)
         self._context = context
-        self._policies = policies
         self._waiting: list[_Ended] = []
         self._arrived = asyncio.Event()
         self.standings: dict[str, Standing] = {}
 
-    async def settle(self, delivery: Delivery, attempt: Attempt) -> Settled:
-        """Return what became of it once that is committed."""
+    async def settle(self, delivery: Delivery, attempt: Attempt, *, outdated: bool = False) -> Settled:
+        """Return what became of it once that is committed.
+
+        Args:
+            delivery: what was attempted.
+            attempt: what came of it.
+            outdated: whether it went by settings that have been replaced since; its failure then says nothing about
+                the present ones, so it is held against neither delivery nor target.
+        """
         done: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Ended(delivery, attempt, done))
+        self._waiting.append(_Ended(delivery, attempt, outdated, done))
         self._arrived.set()
         return await done
 
@@ -108,9 +121,10 @@ class Settler:
             return 0
         now_ms = self._context.clock.wall_ms()
         settlements = self._decide_in_turn(group, now_ms)
+        void = {id(made) for ended, made in zip(group, settlements, strict=True) if _is_void(ended)}
 
         def judge(standing: Standing, settlement: Settlement) -> Standing:
-            return self._judge(standing, settlement, now_ms)
+            return standing if id(settlement) in void else self._judge(standing, settlement, now_ms)
 
         try:
             self.standings.update(await self._context.store.settle(settlements, judge, now_ms))
@@ -130,13 +144,15 @@ class Settler:
             name = ended.delivery.target
             standing = standings.get(name) or self._standing(ended.delivery)
             settlement = self._decide(ended, standing, now_ms)
-            standings[name] = self._judge(standing, settlement, now_ms)
+            standings[name] = standing if _is_void(ended) else self._judge(standing, settlement, now_ms)
             settlements.append(settlement)
         return settlements
 
     def _decide(self, ended: _Ended, standing: Standing, now_ms: int) -> Settlement:
         delivery, attempt = ended.delivery, ended.attempt
-        policy = self._policies[delivery.target].retry
+        if _is_void(ended):
+            return Settlement(delivery, attempt, DeliveryStatus.PENDING, due_ms=now_ms, uses_step=False)
+        policy = self.policies[delivery.target].retry
         match retry.decide(attempt, delivery, standing, policy, self._context.rng, now_ms):
             case retry.Delivered():
                 return Settlement(delivery, attempt, DeliveryStatus.DELIVERED)
@@ -147,8 +163,12 @@ class Settler:
 
     def _judge(self, standing: Standing, settlement: Settlement, now_ms: int) -> Standing:
         delivery = settlement.delivery
-        policy = self._policies[delivery.target].breaker
+        policy = self.policies[delivery.target].breaker
         return breaker.after(standing, settlement.attempt, delivery, policy, now_ms)
 
     def _standing(self, delivery: Delivery) -> Standing:
         return self.standings.get(delivery.target) or Standing()
+
+
+def _is_void(ended: _Ended) -> bool:
+    return ended.outdated and ended.attempt.outcome is not Outcome.OK

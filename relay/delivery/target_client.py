@@ -24,6 +24,7 @@ from relay.delivery.token_request import AuthFailed, TokenRequest
 from relay.delivery.tokens import TokenSource
 from relay.errors import RelayError
 from relay.model import Attempt, Delivery, FailureKind, Outcome
+from relay.tracing import OFF, Tracing
 
 _UNAUTHORIZED: Final = 401
 _WORTH_SENDING: Final = 0.1
@@ -38,7 +39,9 @@ class _Line:
     sender: Sender
 
 
-def connect(target: TargetSettings, lookup: Lookup, clock: Clock, version: str, *, partner_id: str) -> "TargetClient":
+def connect(
+    target: TargetSettings, lookup: Lookup, clock: Clock, version: str, *, partner_id: str, tracing: Tracing = OFF
+) -> "TargetClient":
     """A client for this target; nothing is read or dialled before its first attempt.
 
     Args:
@@ -47,6 +50,7 @@ def connect(target: TargetSettings, lookup: Lookup, clock: Clock, version: str, 
         clock: the time.
         version: of this program, for `user-agent`.
         partner_id: the upstream's id of us, which CloudEvents name as their source.
+        tracing: names attempts to receivers that trace.
     """
     oauth2 = None if target.auth is None else target.auth.oauth2
     tokens = (
@@ -54,7 +58,7 @@ def connect(target: TargetSettings, lookup: Lookup, clock: Clock, version: str, 
         if oauth2 is None
         else TokenSource(target.name, TokenRequest(target, oauth2, lookup, clock, version).fetch, clock)
     )
-    return TargetClient(target, lookup, clock, version, partner_id, tokens)
+    return TargetClient(target, lookup, clock, version, partner_id, tokens, tracing)
 
 
 class TargetClient:
@@ -68,6 +72,7 @@ class TargetClient:
         version: str,
         partner_id: str,
         tokens: TokenSource | None,
+        tracing: Tracing = OFF,
     ) -> None:
         self._target = target
         self._lookup = lookup
@@ -75,12 +80,39 @@ class TargetClient:
         self._version = version
         self._partner_id = partner_id
         self._tokens = tokens
+        self._tracing = tracing
         self._in_files = read_from_files(target)
         self._opening = asyncio.Lock()
         self._line: _Line | None = None
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def attempt(self, delivery: Delivery) -> Attempt:
         """Send it once and say what came of it. Raises nothing but `CancelledError`."""
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            return await self._try(delivery)
+        finally:
+            self._under_way -= 1
+            if self._under_way == 0:
+                self._idle.set()
+
+    async def prepare(self) -> None:
+        """Read secrets and certificates now rather than for the first attempt.
+
+        Raises:
+            RelayError: one of them cannot be used.
+        """
+        await self._opened()
+
+    async def retire(self) -> None:
+        """Close once the attempts under way have ended; nothing is attempted any more."""
+        await self._idle.wait()
+        await self.close()
+
+    async def _try(self, delivery: Delivery) -> Attempt:
         at_ms, began = self._clock.wall_ms(), self._clock.mono()
         try:
             attempt = await self._attempt(delivery, began + self._target.timeout)
@@ -141,7 +173,10 @@ class TargetClient:
     def _build(self, delivery: Delivery, signer: Signer, token: str | None) -> PostRequest:
         auth: Mapping[str, str] = fixed_headers(self._target) if token is None else {"authorization": f"Bearer {token}"}
         now_ms = self._clock.wall_ms()
-        return build_request(delivery, self._target, signer, auth, now_ms, partner_id=self._partner_id)
+        traceparent = self._tracing.traceparent(delivery)
+        return build_request(
+            delivery, self._target, signer, auth, now_ms, partner_id=self._partner_id, traceparent=traceparent
+        )
 
     async def _post(self, sender: Sender, request: PostRequest, deadline: float) -> Attempt:
         left = self._left(deadline)

@@ -5,10 +5,8 @@ slots. Naps are bounded and recomputed, so a wall clock that steps cannot freeze
 """
 
 import asyncio
-import hashlib
 from typing import Final, Protocol
 
-import msgspec
 import structlog
 
 from relay.board import TargetBoard
@@ -17,14 +15,17 @@ from relay.delivery import breaker
 from relay.delivery.pacing import TokenBucket
 from relay.delivery.reporter import Reporter
 from relay.delivery.settler import Context, Policy, Settler
-from relay.model import Attempt, Delivery, Event, iso_utc
+from relay.model import Attempt, Delivery
+from relay.notice import NoticeType, make_notice
 from relay.standing import Permit, Standing
 
 NAP: Final = 30.0
 """Seconds after which a sleeping loop looks again, whatever it was told."""
+DENIED: Final = 1.0
+"""Seconds for which a standing that permits nothing is believed, however often the loop is woken: what comes in for
+a dead target must not cost the others a question to the store each time."""
 _LEAST_NAP: Final = 0.01
 """Seconds between two looks that find nothing: no answer of the store may make a loop spin."""
-TEST_TYPE: Final = "relay.test"
 
 _log = structlog.get_logger()
 
@@ -38,7 +39,12 @@ class Client(Protocol):
 
 
 class TargetLoop:
-    """Claims, sends, reports."""
+    """Claims, sends, reports.
+
+    Attributes:
+        name: the target's.
+        ended: whether `run` has returned.
+    """
 
     def __init__(
         self,
@@ -58,10 +64,26 @@ class TargetLoop:
         self._reporter = Reporter(target.name, context, board)
         self._bucket = TokenBucket(target.rate_limit, context.clock.mono())
         self._attempts: dict[asyncio.Task[None], Delivery] = {}
+        self._denied_until = context.clock.mono()
         self._testing = asyncio.Lock()
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
+        self.name = target.name
+        self.ended = False
         board.last_started = context.clock.mono()
+
+    def reconfigure(self, target: TargetSettings, client: Client, policy: Policy) -> None:
+        """Go by these settings from the next attempt on; attempts under way end by the old ones."""
+        if target.rate_limit != self._target.rate_limit:
+            self._bucket = TokenBucket(target.rate_limit, self._context.clock.mono())
+        self._target, self._client, self._policy = target, client, policy
+        self._stopping.clear()
+        self.look_anew()
+
+    def leave(self) -> None:
+        """Claim nothing more; `run` ends with the attempts under way, unless `reconfigure` comes first."""
+        self._stopping.set()
+        self.wake()
 
     @property
     def longest_wait(self) -> float:
@@ -77,9 +99,14 @@ class TargetLoop:
         """Look now: something has come due or a slot is free."""
         self._wake.set()
 
+    def look_anew(self) -> None:
+        """Look now, and do not believe what the target's standing was a moment ago."""
+        self._denied_until = self._context.clock.mono()
+        self._wake.set()
+
     async def run(self) -> None:
         """Deliver until told to stop, then until the attempts under way have ended."""
-        while not self._stopping.is_set():
+        while self._attempts or not self._stopping.is_set():
             self._wake.clear()
             nap = await self.run_once()
             try:
@@ -87,13 +114,14 @@ class TargetLoop:
                     await self._wake.wait()
             except TimeoutError:
                 continue
-        if self._attempts:
-            await asyncio.wait(self._attempts)
+        self.ended = True
 
     async def run_once(self) -> float:
         """Start attempts for what is due and permitted; returns seconds until it is worth looking again."""
         if self._stopping.is_set() or len(self._attempts) >= self._target.concurrency:
             return NAP
+        if (denied := self._denied_until - self._context.clock.mono()) > 0:
+            return denied
         name, now_ms = self._target.name, self._context.clock.wall_ms()
         load, permit = self._load(now_ms), Permit(0)
 
@@ -111,7 +139,9 @@ class TargetLoop:
         self._settler.standings[name] = claim.standing
         await self._reporter.see(claim.standing)
         if permit.limit == 0:
-            return _nap(permit.look_again_ms, now_ms)
+            nap = _nap(permit.look_again_ms, now_ms)
+            self._denied_until = self._context.clock.mono() + min(nap, DENIED)
+            return nap
         if len(claim.deliveries) == permit.limit:
             return 0.0  # there may be more, and whether it is permitted is asked anew
         return _nap(claim.next_due_ms, now_ms)
@@ -121,8 +151,7 @@ class TargetLoop:
 
         A cut-off attempt has an unknown outcome: its delivery stays as it was and is attempted again.
         """
-        self._stopping.set()
-        self._wake.set()
+        self.leave()
         if not self._attempts:
             return 0
         _, late = await asyncio.wait(self._attempts, timeout=grace)
@@ -160,7 +189,7 @@ class TargetLoop:
     def _attempt_ended(self, task: asyncio.Task[None]) -> None:
         self._attempts.pop(task, None)
         self._count()
-        self._wake.set()
+        self.look_anew()
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("attempt_crashed", target=self._target.name, error=repr(error))
 
@@ -169,12 +198,13 @@ class TargetLoop:
         self._board.probing = self._probing()
 
     async def _attempt(self, delivery: Delivery) -> None:
+        client = self._client
         try:
-            attempt = await self._client.attempt(delivery)
+            attempt = await client.attempt(delivery)
         except asyncio.CancelledError:
             await self._context.store.release([delivery])
             raise
-        settled = await self._settler.settle(delivery, attempt)
+        settled = await self._settler.settle(delivery, attempt, outdated=client is not self._client)
         self._reporter.settled(delivery, settled)
         await self._reporter.see(settled.standing)
 
@@ -184,13 +214,13 @@ def _nap(until_ms: int | None, now_ms: int) -> float:
 
 
 def _test_delivery(target: str, now_ms: int) -> Delivery:
-    since = iso_utc(now_ms)
-    digest = hashlib.sha256(f"{TEST_TYPE}\n{target}\n{since}".encode()).hexdigest()[:32]
-    body = {
-        "what": "a test that a person asked for; no order is behind it",
-        "since": since,
-        "target": target,
-        "advice": "nothing to do; any 2xx answer means that this receiver is reached and believes the signature",
-    }
-    event = Event(f"evt_{digest}", f"relay:{target}", TEST_TYPE, now_ms, msgspec.json.encode(body), None)
+    event = make_notice(
+        NoticeType.TEST,
+        target,
+        now_ms,
+        now_ms,
+        "a test that a person asked for; no order is behind it",
+        "nothing to do; any 2xx answer means that this receiver is reached and believes the signature",
+        {"target": target},
+    )
     return Delivery(0, target, event, attempts_made=0, steps_used=0, created_ms=now_ms, manual=True)

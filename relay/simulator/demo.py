@@ -155,6 +155,7 @@ class Demo:
                     "secrets": [self._webhook_secret],
                     "timeout": "5s",
                     "retry": {"schedule": ["1s", "1s", "2s", "3s", *["5s"] * 8], "jitter": 0.2},
+                    "breaker": {"probe": {"initial": "1s", "max": "5s"}},
                 }
             ],
             "admin": {"listen": f"127.0.0.1:{self._admin_port}"},

@@ -7,7 +7,7 @@ transaction. Claims exclude one another and a crash gives them back.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from relay.model import Delivery, KnownOrder
 from relay.standing import Permits, Standing
@@ -21,7 +21,9 @@ from relay.store.values import (
     Expiry,
     Gap,
     IngestPlan,
+    Instance,
     Judge,
+    LiveInstance,
     OpenOrder,
     Planner,
     Pruned,
@@ -30,9 +32,19 @@ from relay.store.values import (
     TargetEntry,
 )
 
+LEAD_TTL: Final = 15.0
+"""Seconds after which a lead that was not renewed ends, and an instance that was not heard of counts as gone."""
+LEAD_RENEWAL: Final = 5.0
+"""Seconds between two renewals; instances that do not lead ask twice as often."""
+
 
 class Store(Reads, Protocol):
-    """The verbs. All raise StoreError when the store cannot be used."""
+    """The verbs. All raise StoreError when the store cannot be used.
+
+    On a store that several instances share, StoreUnavailable says that it could not be reached in time; it is not
+    broken, and the same may be asked again. `now_ms` and every other moment that goes in is wall time that all
+    instances agree on, see `shared_ms`; how long a claim or a lead lasts goes by the store's own clock alone.
+    """
 
     async def open(self, targets: Collection[TargetEntry]) -> None:
         """Open or create it, migrate it, and `configure` these targets."""
@@ -71,7 +83,12 @@ class Store(Reads, Protocol):
         ...
 
     async def ingest(self, houdini_ids: Collection[str], plan: Planner) -> IngestPlan:
-        """Read these orders' projections, plan, and write the plan, in one transaction."""
+        """Read these orders' projections, plan, and write the plan, in one transaction.
+
+        Raises:
+            NotLeader: it is about orders, and this instance does not lead; nothing was written. Notices may be
+                written by any instance.
+        """
         ...
 
     async def claim(self, target: str, permits: Permits, now_ms: int) -> Claim:
@@ -215,6 +232,34 @@ class Store(Reads, Protocol):
 
     async def count_questions(self) -> int:
         """How many questions are open."""
+        ...
+
+    async def lead(self, instance: Instance) -> int | None:
+        """Say that this instance lives, and take the lead if nobody has it; the epoch, None while another leads.
+
+        Epochs only ever grow, and one belongs to one instance. A lead that is not renewed ends by itself after
+        `LEAD_TTL` seconds. On a store that only one process can use there is but one answer.
+        """
+        ...
+
+    async def renew(self) -> bool:
+        """Say that this instance lives, and keep the lead; False once it does not lead, whatever the reason."""
+        ...
+
+    async def resign(self) -> None:
+        """Give the lead back at once and tell the others; does nothing if this instance does not lead."""
+        ...
+
+    def on_vacant(self, tell: Callable[[], None]) -> None:
+        """Call `tell` on the event loop when another instance gave the lead back. A hint: it may be lost."""
+        ...
+
+    async def instances(self) -> Sequence[LiveInstance]:
+        """Every instance that was heard of in the last `LEAD_TTL` seconds, the longest running first."""
+        ...
+
+    async def shared_ms(self) -> int | None:
+        """The wall time that all instances go by; None where one process has the store for itself."""
         ...
 
     async def backup(self, path: Path) -> None:

@@ -72,7 +72,12 @@ def network_filesystem(folder: str, mounts: str) -> str | None:
 
 
 class DiskWatch:
-    """Measures the disk of one database file, shuts the gate when it is full and opens it when it has healed."""
+    """Measures the disk of one database file, shuts the gate when it is full and opens it when it has healed.
+
+    Attributes:
+        level: how much room there is.
+        free_bytes: the same as measured last, None before the first time.
+    """
 
     def __init__(
         self, path: Path, gate: Gate, free_bytes: Gauge, clock: Clock, marks: Watermarks | None = None
@@ -85,6 +90,7 @@ class DiskWatch:
         self._marks = marks or Watermarks()
         self._failure: str | None = None
         self.level = DiskLevel.OK
+        self.free_bytes: int | None = None
 
     async def warn_of_network(self) -> None:
         """Log once if the database lies on a network filesystem, where its lock and its log cannot be relied on."""
@@ -110,6 +116,7 @@ class DiskWatch:
             self._note_failure("measure the disk", error)
             return
         self._gauge.set(free)
+        self.free_bytes = free
         before, self.level = self.level, disk_level(free, self.level, self._marks)
         if self.level is not before:
             self._announce(before, free)

@@ -1,16 +1,23 @@
 """Numbered migrations and named queries, both kept as `.sql` files beside this module."""
 
+import asyncio
 import re
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from relay.errors import StoreTooNew
+from relay.errors import StoreError, StoreTooNew
+
+if TYPE_CHECKING:  # its driver is optional
+    from relay.store.postgres_link import Link, Session
 
 _NAME: Final = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _FILE: Final = re.compile(r"^(\d{4})_\w+\.sql$")
+_MIGRATING: Final = 0x686F7564696E6900
+"""The advisory lock of whoever migrates a PostgreSQL store."""
+_MIGRATION_PATIENCE: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +67,70 @@ def migrate_sqlite(connection: sqlite3.Connection) -> list[str]:
     """
     steps = load_migrations("sqlite")
     present = schema_version(connection)
-    if present > len(steps):
-        raise StoreTooNew(
-            f"the store has schema {present}, but this version knows only {len(steps)}; "
-            "run the newer version again, or restore a back-up made before the upgrade"
-        )
+    _refuse_newer(present, len(steps))
     applied = []
     for step in steps[present:]:
         connection.executescript(f"BEGIN IMMEDIATE;\n{step.script}\nPRAGMA user_version = {step.number};\nCOMMIT;")
         applied.append(step.name)
     return applied
+
+
+async def migrate_postgres(link: "Link") -> list[str]:
+    """Apply what is missing in one transaction, one instance at a time; returns the names of the steps applied.
+
+    Raises:
+        StoreTooNew: the database has migrations that this version does not know.
+        StoreError: it cannot hold what the relay writes.
+    """
+    steps = await asyncio.to_thread(load_migrations, "postgres")
+
+    async def work(session: "Session") -> list[str]:
+        connection = session.connection
+        encoding = await connection.fetchval("SELECT current_setting('server_encoding')")
+        if encoding != "UTF8":
+            raise StoreError(f"store {link.where}: its encoding is {encoding}; create the database with UTF8")
+        present = await postgres_version(session)
+        _refuse_newer(present, len(steps))
+        if present == len(steps):
+            return []
+        await connection.execute(f"SELECT pg_advisory_xact_lock({_MIGRATING})")
+        await connection.execute("CREATE TABLE IF NOT EXISTS relay_schema(version bigint NOT NULL)")
+        present = await postgres_version(session)  # somebody else may have done it meanwhile
+        _refuse_newer(present, len(steps))
+        for step in steps[present:]:
+            await connection.execute(step.script)
+        await connection.execute("DELETE FROM relay_schema")
+        await connection.execute(f"INSERT INTO relay_schema(version) VALUES({len(steps)})")
+        return [step.name for step in steps[present:]]
+
+    return await link.run(work, patience=_MIGRATION_PATIENCE, lock_patience=_MIGRATION_PATIENCE)
+
+
+async def insist_on_postgres(link: "Link") -> None:
+    """Let through the schema of this version.
+
+    Raises:
+        StoreError: it is another.
+    """
+    wanted, found = len(await asyncio.to_thread(load_migrations, "postgres")), await link.run(postgres_version)
+    if found != wanted:
+        raise StoreError(
+            f"store {link.where}: it has schema {found}, this version works with {wanted}; "
+            "run `houdini-relay store migrate`"
+        )
+
+
+async def postgres_version(session: "Session") -> int:
+    """The number of the last migration that was applied; 0 for an empty database."""
+    connection = session.connection
+    if await connection.fetchval("SELECT to_regclass('relay_schema')::text") is None:
+        return 0
+    return int(await connection.fetchval("SELECT coalesce(max(version), 0) FROM relay_schema"))
+
+
+def _refuse_newer(present: int, known: int) -> None:
+    if present > known:
+        raise StoreTooNew(
+            f"the store has schema {present}, but this version knows only {known}; "
+            "run the newer version again, or restore a back-up made before the upgrade"
+        )

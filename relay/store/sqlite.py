@@ -14,6 +14,7 @@ from relay.errors import StoreError
 from relay.store.lock import take_lock
 from relay.store.rows import event_to_row, order_to_row, question_to_row
 from relay.store.sqlite_lanes import insert_delivery
+from relay.store.sqlite_lead import Alone
 from relay.store.sqlite_ledger import Ledger, read_known_orders
 from relay.store.sqlite_prune import Pruning
 from relay.store.sqlite_queue import Queue
@@ -38,7 +39,7 @@ class Written:
     superseded: Counter[str] = field(default_factory=Counter)
 
 
-class SqliteStore(Queue, Wishes, TargetVerbs, Pruning, Ledger, Reader):
+class SqliteStore(Queue, Wishes, TargetVerbs, Pruning, Ledger, Reader, Alone):
     """`relay.store.base.Store` on one SQLite file; `path` is the database file."""
 
     def __init__(self, path: Path, now_ms: Callable[[], int], on_commit: Callable[[float], None]) -> None:

@@ -90,10 +90,10 @@ class Wishes(Verbs):
             deaths = _end_dead(connection, known, ends, DeadReason.EXPIRED, now_ms)
             return Expiry(len(deaths), rows[-1][0] if len(rows) == limit else 0), deaths
 
-        def after(done: tuple[Expiry, list[Death]]) -> None:
+        def tell(done: tuple[Expiry, list[Death]]) -> None:
             self._tell_ended(target, done[1])
 
-        return (await self._run(work, after))[0]
+        return (await self._run(work, tell))[0]
 
     async def expire_notices(self, target: str, made_before_ms: int, limit: int, now_ms: int) -> int:
         """End up to `limit` of a target's notices made before that moment, tried or not; returns how many."""
@@ -107,10 +107,7 @@ class Wishes(Verbs):
             ends = [row for row in rows if row[0] not in known.claimed][:limit]
             return _end_dead(connection, known, ends, DeadReason.EXPIRED, now_ms)
 
-        def after(deaths: list[Death]) -> None:
-            self._tell_ended(target, deaths)
-
-        return len(await self._run(work, after))
+        return len(await self._run_ending(target, work))
 
     async def trim(self, target: str, keep: int, limit: int, now_ms: int) -> int:
         """End up to `limit` of the oldest deliveries beyond the newest `keep` (`overflow`), none that is in flight."""
@@ -124,10 +121,10 @@ class Wishes(Verbs):
             ends = [(row[0], row[1]) for row in rows if row[0] not in known.claimed][:limit]
             return _end_dead(connection, known, ends, DeadReason.OVERFLOW, now_ms)
 
-        def after(deaths: list[Death]) -> None:
-            self._tell_ended(target, deaths)
+        return len(await self._run_ending(target, work))
 
-        return len(await self._run(work, after))
+    async def _run_ending(self, target: str, work: Callable[[sqlite3.Connection], list[Death]]) -> list[Death]:
+        return await self._run(work, lambda deaths: self._tell_ended(target, deaths))
 
     def _tell_ended(self, target: str, deaths: Sequence[Death]) -> None:
         self._note_dead(deaths)

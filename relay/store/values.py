@@ -67,12 +67,14 @@ class TargetEntry:
         ordering: how its deliveries of one order wait for one another.
         paused: whether the configuration pauses it.
         reach: a keyed digest of URL, authentication, TLS and proxy; another one ends all waiting.
+        timeout_ms: the longest an attempt may take; a claim that several instances share is held a little longer.
     """
 
     name: str
     ordering: Ordering = Ordering.PER_ORDER
     paused: bool = False
     reach: str = ""
+    timeout_ms: int = 15_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,3 +224,34 @@ class Backlog:
     waiting_since_ms: int | None
     standing: Standing
     oldest_order_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One running process of those that share a store.
+
+    Attributes:
+        id: unlike any other's, before and after.
+        host: where it runs.
+        started_ms: when it started.
+    """
+
+    id: str
+    host: str
+    started_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LiveInstance:
+    """An instance that was heard of lately.
+
+    Attributes:
+        seen_ms: when it was last heard of.
+        epoch: its term as leader, None if it does not lead.
+        in_flight: target -> deliveries it was attempting then.
+    """
+
+    instance: Instance
+    seen_ms: int
+    epoch: int | None
+    in_flight: Mapping[str, int]

@@ -8,7 +8,7 @@ one request at a time.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final, Literal, NoReturn
+from typing import Final, NoReturn
 
 import structlog
 
@@ -16,9 +16,11 @@ from relay.board import UpstreamBoard
 from relay.clock import Clock
 from relay.config.settings import UpstreamSettings
 from relay.metrics import Metrics
-from relay.store.base import Question, Store
+from relay.store.base import Store
+from relay.store.values import Question
 from relay.upstream.diff import SETTLING
-from relay.upstream.gaps import WINDOW, GapKeeper
+from relay.upstream.followed import Followed
+from relay.upstream.gaps import GapKeeper
 from relay.upstream.orders_api import Page
 from relay.upstream.questions import MANY_QUESTIONS, Questions
 from relay.upstream.sweep import Api, Marking, RowSink, Sweeper, Swept
@@ -27,7 +29,7 @@ from relay.upstream.unseen import Unseen
 SWEEP_SPACING: Final = 5.0
 """Seconds between the beginnings of two sweeps, at least."""
 
-ROUTINE: Final = frozenset({"subscribed", "trailing", "periodic", "questions", "asked for", "orders changed"})
+ROUTINE: Final = frozenset({"subscribed", "trailing", "periodic", "questions", "asked for"})
 """Reasons for a sweep that do not mean that something was lost."""
 
 QUESTION_POLL: Final = 5.0
@@ -39,8 +41,6 @@ RETRY_LONGEST: Final = 300.0
 
 BASELINE_DONE: Final = "baseline_done"
 FIRST_SUBSCRIBED: Final = "first_subscribed"
-
-Orders = Literal["all"] | tuple[str, ...]
 
 log = structlog.get_logger()
 
@@ -54,7 +54,7 @@ class Backfill:
 
     Attributes:
         in_sync_at: monotonic time since when this epoch has been in sync, None while it is not.
-        orders: which orders to follow; may be changed at any time, followed by `want_sweep`.
+        followed: which orders to follow.
         on_watched: told after each sweep by id which of them are still worth a subscription.
     """
 
@@ -72,7 +72,7 @@ class Backfill:
         settling: float = SETTLING,
     ) -> None:
         self.in_sync_at: float | None = None
-        self.orders: Orders = settings.orders
+        self.followed = Followed(settings.orders, store, clock)
         self.on_watched: Callable[[frozenset[str]], None] = _nobody
         self._settings = settings.backfill
         self._sweeper = Sweeper(settings, api, intake, board, clock)
@@ -99,6 +99,16 @@ class Backfill:
         self._long_gap = False
         self._clock_jumped = True
 
+    def reconfigure(self, settings: UpstreamSettings) -> None:
+        """Go by these settings from now on."""
+        before, self._settings = self._settings, settings.backfill
+        self._sweeper.reconfigure(settings)
+        if settings.backfill.interval != before.interval:
+            self._periodic_at = self._next_periodic()
+            self._wake.set()
+        if settings.orders != self.followed.orders:
+            self.followed.orders = settings.orders
+
     def want_sweep(self, reason: str) -> None:
         """Ask for a sweep; requests that come before it begins are one."""
         self._wanted.add(reason)
@@ -107,13 +117,6 @@ class Backfill:
     def clock_jumped(self) -> None:
         """Wall times written before may lie in a future that is far away now."""
         self._clock_jumped = True
-
-    async def watched(self) -> frozenset[str] | None:
-        """The followed orders that have not ended (terminal for 48 h, or aged out); None for all orders."""
-        if self.orders == "all":
-            return None
-        long_ago = self._clock.wall_ms() - int(WINDOW * 1000)
-        return frozenset(self.orders) - await self._store.ended_orders(self.orders, long_ago)
 
     async def run(self, server_date_ms: int | None) -> NoReturn:
         """Serve one epoch, from its acknowledged subscription until cancelled.
@@ -212,22 +215,27 @@ class Backfill:
             result = "ok" if swept.problem is None else "incomplete"
         finally:
             self._metrics.sweeps.labels(result).inc()
-        interval = self._settings.interval
-        self._periodic_at = self._clock.mono() + interval if interval > 0 else None
+        self._periodic_at = self._next_periodic()
         if swept.problem is None:
             await self._ended(began, swept.shown, repairs=not set(reason.split(", ")) <= ROUTINE)
         else:
             self._incomplete(reason, swept.problem)
         return swept.shown
 
+    def _next_periodic(self) -> float | None:
+        interval = self._settings.interval
+        return self._clock.mono() + interval if interval > 0 else None
+
     async def _pass(self) -> Swept:
-        watched = await self.watched()
-        if self.orders == "all" or watched is None:
+        visible = await self.followed.visible()
+        if visible is None:
             return await self._sweeper.all_orders(self._marking, self._learn_server_time)
-        swept = await self._sweeper.by_id([one for one in self.orders if one in watched], self._marking)
+        swept = await self._sweeper.by_id(visible, self._marking)
         for houdini_id in swept.hidden:
             await self._unseen.note_hidden(houdini_id)
-        self.on_watched(await self.watched() or frozenset())
+        watched = await self.followed.watched()
+        if watched is not None:  # else all are followed by now
+            self.on_watched(watched)
         return swept
 
     async def _ended(self, began: float, shown: set[str], *, repairs: bool) -> None:
@@ -235,7 +243,7 @@ class Backfill:
         if await self._store.meta_get(BASELINE_DONE) is None:
             await self._store.meta_set(BASELINE_DONE, "1")
         await self._gaps.swept(began, f"{'first ' if first else ''}sweep of epoch {self._board.epoch}")
-        if self.orders == "all":
+        if self.followed.orders == "all":
             await self._unseen.refill(shown, everyone=first and self._long_gap)
         self._retry_at, self._retry_pause, self._problem = None, RETRY_FIRST, None
         self._marking = Marking(subscribed_ms=self._marking.subscribed_ms)

@@ -37,6 +37,7 @@ class EndKind(StrEnum):
     UNSUBSCRIBED = "unsubscribed"
     SHUT = "shut"
     CLOCK = "clock"
+    RECONFIGURED = "reconfigured"
     CRASHED = "crashed"
 
 
@@ -132,6 +133,8 @@ def wait_before_next(end: EpochEnd, in_sync_for: float, backoff: Backoff, auth_r
     """
     if in_sync_for >= STABLE:
         backoff.reset()
+    if end.kind is EndKind.RECONFIGURED:
+        return 0.0
     if end.kind is EndKind.AUTH:
         return auth_retry * (1.0 + rng.uniform(0.0, _AUTH_JITTER))
     if end.kind is EndKind.PLANNED and in_sync_for >= STABLE:

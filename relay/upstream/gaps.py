@@ -6,19 +6,21 @@ process begins a gap at the last one.
 """
 
 import asyncio
-import hashlib
 from collections import deque
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-import msgspec
 import structlog
 
 from relay.clock import Clock
 from relay.errors import StoreError
+from relay.live import Live
 from relay.metrics import Metrics
 from relay.model import Event, iso_utc
-from relay.store.base import Gap, IngestPlan, PlannedEvent, Store
+from relay.notice import UPSTREAM, NoticeType, make_notice
+from relay.store.base import Store
+from relay.store.notices import NoticeWriter
+from relay.store.values import Gap
 from relay.upstream.planner import Router
 
 WINDOW: Final = 48 * 3600.0
@@ -31,9 +33,7 @@ MARK_EVERY: Final = 15.0
 """Seconds between two marks of a living subscription."""
 
 SUBSCRIBED_UNTIL: Final = "subscribed_until_ms"
-EXCEEDS: Final = "relay.upstream.gap_exceeds_window"
 
-_SUBJECT: Final = "upstream"
 _NOT_RUNNING: Final = "the relay was not running"
 _ADVICE: Final = (
     "States that orders went through between `since` and `until` may be missing, and orders older than 48 h are no "
@@ -60,9 +60,9 @@ class _Lost:
 class GapKeeper:
     """Writes gaps, marks and the notice about a gap that is too long."""
 
-    def __init__(self, store: Store, route: Router, metrics: Metrics, clock: Clock) -> None:
+    def __init__(self, store: Store, route: Router, metrics: Metrics, clock: Clock, live: Live | None = None) -> None:
         self._store = store
-        self._route = route
+        self._notices = NoticeWriter(store, route, metrics, live)
         self._metrics = metrics
         self._clock = clock
         self._started = False
@@ -179,10 +179,7 @@ class GapKeeper:
             return
         log.error("gap_exceeds_window", since=iso_utc(gap.from_ms), until=iso_utc(news.at_ms), cause=gap.cause)
         self._metrics.gaps_over_window.inc()
-        event = notice(gap, news.at_ms)
-        planned = PlannedEvent(event, self._route(event.type))
-        await self._store.ingest((), lambda _known: IngestPlan(now_ms=self._clock.wall_ms(), events=[planned]))
-        self._metrics.events.labels(event.type, "relay").inc()
+        await self._notices.write([notice(gap, news.at_ms)], self._clock.wall_ms())
 
     async def _mark(self, at_ms: int) -> None:
         await self._store.meta_set(SUBSCRIBED_UNTIL, str(at_ms))
@@ -194,21 +191,7 @@ def exceeds(seconds: float) -> bool:
 
 
 def notice(gap: Gap, until_ms: int) -> Event:
-    """The operational event about a gap that exceeds the window; its id follows from type, subject and since."""
-    since = iso_utc(gap.from_ms)
-    digest = hashlib.sha256(f"{EXCEEDS}\n{_SUBJECT}\n{since}".encode()).hexdigest()[:32]
-    body = {
-        "what": "there was no subscription for longer than the upstream remembers (48 h)",
-        "since": since,
-        "until": iso_utc(until_ms),
-        "cause": gap.cause,
-        "advice": _ADVICE,
-    }
-    return Event(
-        webhook_id=f"evt_{digest}",
-        lane=f"relay:{_SUBJECT}",
-        type=EXCEEDS,
-        at_ms=until_ms,
-        body=msgspec.json.encode(body),
-        facts=None,
-    )
+    """The notice about a gap that exceeds the window."""
+    what = "there was no subscription for longer than the upstream remembers (48 h)"
+    facts = {"until": iso_utc(until_ms), "cause": gap.cause}
+    return make_notice(NoticeType.GAP_EXCEEDS_WINDOW, UPSTREAM, gap.from_ms, until_ms, what, _ADVICE, facts)

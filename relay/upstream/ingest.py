@@ -8,15 +8,18 @@ observable.
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
 from relay.clock import Clock
 from relay.errors import StoreError
+from relay.live import Live
 from relay.metrics import Metrics
-from relay.model import KnownOrder, Snapshot
-from relay.store.base import IngestPlan, Store
+from relay.model import KnownOrder, Snapshot, iso_utc
+from relay.store.base import Store
+from relay.store.values import IngestPlan, PlannedEvent
+from relay.tracing import OFF, Tracing
 from relay.upstream.diff import SETTLING
 from relay.upstream.planner import Entry, Judged, Router, Situation, plan_batch
 
@@ -132,6 +135,8 @@ class Ingest:
         metrics: Metrics,
         clock: Clock,
         settling: float = SETTLING,
+        live: Live | None = None,
+        tracing: Tracing = OFF,
     ) -> None:
         self._intake = intake
         self._store = store
@@ -140,6 +145,8 @@ class Ingest:
         self._metrics = metrics
         self._clock = clock
         self._settling = settling
+        self._live = live or Live()
+        self._tracing = tracing
         self._started = clock.mono()
         self._touched: dict[str, float] = {}
         self._hints: deque[tuple[float, Snapshot]] = deque()
@@ -185,6 +192,10 @@ class Ingest:
                 self._intake.put_back(self._hints.popleft()[1])
             self._hints.append((now + HINT_PATIENCE, hint))
         self._count(written, judged)
+        now_ms = self._clock.wall_ms()
+        for planned in written.events:
+            self._live.publish("event", _told(planned))
+            self._tracing.written(planned.event, now_ms)
 
     async def _ingest_alone(self, entry: Entry) -> None:
         try:
@@ -224,3 +235,15 @@ class Ingest:
         if len(self._touched) > HINTS:
             self._touched = {key: at for key, at in self._touched.items() if at > now - QUIET_MEMORY}
         return returned
+
+
+def _told(planned: PlannedEvent) -> dict[str, Any]:
+    """An event as those who listen are told of it, in the words of the API."""
+    event = planned.event
+    return {
+        "id": event.webhook_id,
+        "type": event.type,
+        "order": event.lane,
+        "at": iso_utc(event.at_ms),
+        "targets": list(planned.targets),
+    }

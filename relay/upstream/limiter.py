@@ -19,6 +19,11 @@ class TokenBucket:
         """Give nothing out before this moment."""
         self._held_until = max(self._held_until, until)
 
+    def change(self, rate: float, burst: float, now: float) -> None:
+        """Grow by another rate from now on."""
+        self._tokens, self._at = min(burst, self._grown(now)), now
+        self._rate, self._burst = rate, burst
+
     def wait(self, now: float) -> float:
         """Seconds until a token can be taken, 0 when one is there now."""
         missing = 1.0 - self._grown(now)
@@ -37,8 +42,7 @@ class Limiter:
     """The bucket with a queue in front: first come, first served."""
 
     def __init__(self, requests_per_minute: float, clock: Clock) -> None:
-        burst = max(1.0, min(requests_per_minute, 10.0))
-        self._bucket = TokenBucket(requests_per_minute / 60.0, burst, clock.mono())
+        self._bucket = TokenBucket(requests_per_minute / 60.0, _burst(requests_per_minute), clock.mono())
         self._clock = clock
         self._turn = asyncio.Lock()
 
@@ -49,6 +53,14 @@ class Limiter:
                 await self._clock.sleep(seconds)
             self._bucket.take(self._clock.mono())
 
+    def change(self, requests_per_minute: float) -> None:
+        """Let out so many from now on; who waits already waits as long as the old rate said."""
+        self._bucket.change(requests_per_minute / 60.0, _burst(requests_per_minute), self._clock.mono())
+
     def hold(self, seconds: float) -> None:
         """Let no request out for this long."""
         self._bucket.hold(self._clock.mono() + seconds)
+
+
+def _burst(requests_per_minute: float) -> float:
+    return max(1.0, min(requests_per_minute, 10.0))

@@ -95,6 +95,14 @@ class OrdersApi:
         self._base = settings.rest_url.rstrip("/")
         self._host = URL(settings.rest_url).host or "the upstream"
 
+    def reconfigure(self, settings: UpstreamSettings) -> None:
+        """Ask by these settings from the next request on."""
+        before, self._settings = self._settings, settings
+        self._base = settings.rest_url.rstrip("/")
+        self._host = URL(settings.rest_url).host or "the upstream"
+        if settings.backfill.requests_per_minute != before.backfill.requests_per_minute:
+            self._limiter.change(settings.backfill.requests_per_minute)
+
     async def list_page(self, **query: str | int) -> Page:
         """One page of `GET /orders`, the query as given (`page`, `pageSize`, `sortBy`, `from`, ...)."""
         answer = await self._get("orders", f"/orders?{urlencode(query)}" if query else "/orders")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from relay.model import Event, KnownOrder, OrderFacts, Origin, Snapshot, event_type, status_rank
-from relay.store.base import IngestPlan, PlannedEvent, Question
+from relay.store.values import IngestPlan, PlannedEvent, Question
 from relay.upstream import diff
 
 
@@ -52,8 +52,8 @@ class Judged:
     disbelieved: list[Origin] = field(default_factory=list)
 
 
-Router = Callable[[str], tuple[str, ...]]
-"""Event type -> names of the targets that want it."""
+Router = Callable[[Event], tuple[str, ...]]
+"""Event -> names of the targets that want it."""
 
 
 def plan_batch(
@@ -89,7 +89,7 @@ def _plan_one(
         case diff.NewEvent(changed, move):
             order, event = _make_event(known, snapshot, changed, situation)
             plan.orders[order_id] = order
-            plan.events.append(PlannedEvent(event, route(event.type)))
+            plan.events.append(PlannedEvent(event, route(event)))
             judged.touched[order_id] = situation.now
             if move is diff.Move.FORWARD:
                 _answer(plan, order_id)

@@ -16,7 +16,8 @@ from relay.clock import Clock
 from relay.errors import UpstreamError
 from relay.metrics import Metrics
 from relay.model import Origin, Snapshot
-from relay.store.base import Question, Store
+from relay.store.base import Store
+from relay.store.values import Question
 from relay.upstream.protocol import BadOrder, parse_order, snapshot
 from relay.upstream.sweep import Marking, RowSink, Sweeper
 

@@ -4,6 +4,7 @@ The next epoch begins only when every task of the last has ended. It never gives
 make it slow and loud. While what came could not be stored (a shut gate) there is no connection.
 """
 
+import asyncio
 from typing import Final, NoReturn
 
 import aiohttp
@@ -14,8 +15,9 @@ from relay.clock import Clock, ClockJump, ClockWatch, Rng
 from relay.config.settings import UpstreamSettings
 from relay.errors import StoreError
 from relay.metrics import Metrics
+from relay.model import iso_utc
 from relay.store.base import Store
-from relay.upstream.backfill import Backfill, Orders
+from relay.upstream.backfill import Backfill
 from relay.upstream.dial import close_session, open_rest_session, open_socket_session
 from relay.upstream.diff import SETTLING
 from relay.upstream.endings import Backoff, EndKind, EpochEnd, wait_before_next
@@ -35,6 +37,8 @@ BRIDGE_LIMIT: Final = 900.0
 
 CLOCK_TICK: Final = 5.0
 """Seconds between two looks at the clocks."""
+
+_LOUDNESS: Final = {EndKind.AUTH: "error", EndKind.PLANNED: "info", EndKind.RECONFIGURED: "info"}
 
 log = structlog.get_logger()
 
@@ -60,12 +64,13 @@ class Supervisor:
         self._intake = intake
         self._board = board.upstream
         self._gate = board.gate
+        self._live = board.live
         self._metrics = metrics
         self._clock = clock
         self._rng = rng
         self._version = version
         self.api = OrdersApi(settings, lambda: open_rest_session(version), clock, metrics)
-        self._gaps = GapKeeper(store, route, metrics, clock)
+        self._gaps = GapKeeper(store, route, metrics, clock, board.live)
         self._backfill = Backfill(
             settings, self.api, intake, store, self._board, metrics, clock, self._gaps, settling=settling
         )
@@ -78,6 +83,9 @@ class Supervisor:
         self._session: Session | None = None
         self._last_end: tuple[EndKind, str] | None = None
         self._too_big = 0
+        self._nap: asyncio.Timeout | None = None
+        self._renewed = asyncio.Event()
+        self._renewed_because = ""
 
     async def run(self) -> NoReturn:
         """Live until cancelled; a cancellation closes the connection with 1000 within two seconds.
@@ -99,6 +107,7 @@ class Supervisor:
         await self._pause()
         await self._gate.until_open()
         self._look_at_clocks()
+        self._renewed.clear()
         self._board.epoch += 1
         try:
             end = await self._epoch()
@@ -123,31 +132,59 @@ class Supervisor:
         """Ask for a sweep soon; without a subscription the next epoch begins with one anyway."""
         self._backfill.want_sweep(reason)
 
-    def change_orders(self, orders: Orders) -> None:
-        """Follow other orders from now on, without dropping the connection, then sweep."""
-        self._settings = self._settings.model_copy(update={"orders": orders})
-        self._backfill.orders = orders
-        if self._session is not None:
-            self._session.want(None if orders == "all" else frozenset(orders))
+    def reconfigure(self, settings: UpstreamSettings, renew: str | None = None) -> None:
+        """Go by these settings from now on.
+
+        Other `orders` are followed without dropping the connection, then a sweep begins.
+
+        Args:
+            settings: all of them.
+            renew: why what changed needs another connection; None when it does not.
+        """
+        before, self._settings = self._settings, settings
+        self.api.reconfigure(settings)
+        self._backfill.reconfigure(settings)
+        if renew is not None:
+            self._backoff = Backoff(settings.reconnect.initial, settings.reconnect.max)
+            self._renewed_because = renew
+            self._renewed.set()
+            if self._nap is not None:
+                self._nap.reschedule(0.0)
+        elif settings.orders != before.orders and self._session is not None:
+            self._session.want(None if settings.orders == "all" else frozenset(settings.orders))
 
     async def _pause(self) -> None:
         """The wait before the next epoch; sweeps go on meanwhile when no epoch lives long enough for one."""
         if self._too_big >= TOO_BIG_ALERT and self._gate.reason is None:
             _, errors = await until_first_ends(
-                sweep=self._backfill.bridge(), limit=self._clock.sleep(BRIDGE_LIMIT), gate=self._gate.until_shut()
+                sweep=self._backfill.bridge(),
+                limit=self._clock.sleep(BRIDGE_LIMIT),
+                gate=self._gate.until_shut(),
+                renewed=self._until_renewed(),
             )
             self._raise_or_log(errors)
-        if self._delay > 0:
-            await self._clock.sleep(self._delay)
+        if self._delay > 0 and not self._renewed.is_set():
+            await self._sleep_until_renewed(self._delay)
+
+    async def _sleep_until_renewed(self, seconds: float) -> None:
+        """What makes us wait (refused credentials, say) may be what is changed."""
+        try:
+            async with asyncio.timeout(None) as self._nap:
+                await self._clock.sleep(seconds)
+        except TimeoutError:
+            return
+        finally:
+            self._nap = None
 
     async def _epoch(self) -> EpochEnd:
-        session = self._session = self._new_session(await self._backfill.watched())
+        session = self._session = self._new_session(await self._backfill.followed.watched())
         ends, errors = await until_first_ends(
             session=session.run(),
             backfill=self._serve(session),
             gaps=self._gaps.run(),
             gate=self._until_shut(session),
             clock=self._until_clock_jumps(session),
+            renewed=self._end_when_renewed(session),
         )
         self._raise_or_log(errors)
         if ends:
@@ -162,6 +199,13 @@ class Supervisor:
     async def _until_shut(self, session: Session) -> EpochEnd:
         await self._gate.until_shut()
         return EpochEnd(EndKind.SHUT, self._gate.reason or "nothing more may be accepted", session.subscribed.is_set())
+
+    async def _until_renewed(self) -> None:
+        await self._renewed.wait()
+
+    async def _end_when_renewed(self, session: Session) -> EpochEnd:
+        await self._renewed.wait()
+        return EpochEnd(EndKind.RECONFIGURED, self._renewed_because, session.subscribed.is_set())
 
     async def _until_clock_jumps(self, session: Session) -> EpochEnd:
         while True:
@@ -213,6 +257,7 @@ class Supervisor:
             return
         self._board.state = state
         self._board.since_ms = self._clock.wall_ms()
+        self._live.publish("upstream", {"state": state.value, "since": iso_utc(self._board.since_ms)})
         self._metrics.upstream_connected.set(1 if self._board.subscribed else 0)
         if self._board.subscribed:
             self._last_end = None
@@ -233,6 +278,6 @@ class Supervisor:
         if self._too_big == TOO_BIG_ALERT:
             log.error("upstream_message_too_big", epochs=self._too_big, detail="orders it shows come by sweeps only")
         if end.subscribed or (end.kind, end.detail) != self._last_end:
-            write = {EndKind.AUTH: log.error, EndKind.PLANNED: log.info}.get(end.kind, log.warning)
+            write = getattr(log, _LOUDNESS.get(end.kind, "warning"))
             write("upstream_epoch_ended", kind=end.kind.value, detail=end.detail, retry_in=round(self._delay, 3))
         self._last_end = (end.kind, end.detail)

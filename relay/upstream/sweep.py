@@ -118,6 +118,10 @@ class Sweeper:
         self._clock = clock
         self._complained: str | None = None
 
+    def reconfigure(self, settings: UpstreamSettings) -> None:
+        """Sweep by these settings; a sweep under way keeps its page size."""
+        self._settings = settings
+
     async def all_orders(self, marking: Marking, on_page: Callable[[Page], Awaitable[None]]) -> Swept:
         """Every order of the window; `on_page` is awaited before a page's rows are put into the intake."""
         walk = Walk(self._settings.backfill.page_size)

@@ -175,6 +175,8 @@ async def test_the_same_notice_is_sent_once(bench: Bench):
 
 async def test_a_copy_made_under_load_is_a_sound_store_with_everything_from_before(bench: Bench, tmp_path: Path):
     """Failure mode 83: a copy of the file alone would be old or damaged."""
+    if not bench.copies:
+        pytest.skip("it is copied by its own tools")
     await bench.add(*(event(f"o{n}", body=b"x" * 3_000) for n in range(2_000)), targets=["alpha"])
     copying = asyncio.create_task(bench.store.backup(tmp_path / "copy.db"))
     number = 0
@@ -197,6 +199,10 @@ async def test_a_copy_made_under_load_is_a_sound_store_with_everything_from_befo
 
 async def test_a_copy_never_replaces_a_file(bench: Bench, tmp_path: Path):
     (tmp_path / "copy.db").write_text("precious")
+    if not bench.copies:
+        with pytest.raises(StoreError, match="pg_dump"):
+            await bench.store.backup(tmp_path / "copy.db")
+        return
     with pytest.raises(StoreError, match="exists already"):
         await bench.store.backup(tmp_path / "copy.db")
     assert (tmp_path / "copy.db").read_text() == "precious"

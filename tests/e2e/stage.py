@@ -73,6 +73,7 @@ class Stage:
             "secrets": [SECRET],
             "timeout": "5s",
             "retry": {"schedule": ["200ms", "500ms", *["1s"] * 40]},
+            "breaker": {"probe": {"initial": "200ms", "max": "1s"}},
         }
         return {
             "upstream": {

@@ -136,6 +136,7 @@ def target_at(stage: Stage, name: str) -> dict[str, object]:
         "secrets": [SECRET],
         "timeout": "5s",
         "retry": {"schedule": ["200ms", "500ms", *["1s"] * 40]},
+        "breaker": {"probe": {"initial": "200ms", "max": "1s"}},
     }
 
 

@@ -162,15 +162,6 @@ async def test_200_updates_per_second_lose_nothing_and_leak_nothing(tmp_path: Pa
         assert stage.process.num_threads() < 20
 
 
-async def test_sighup_is_said_to_do_nothing_yet_and_stops_nothing(tmp_path: Path):
-    async with Stage(tmp_path) as stage:
-        await stage.start_relay()
-        stage.process.send_signal(signal.SIGHUP)
-        await until(lambda: "reload_not_available" in (tmp_path / "relay.log").read_text())
-        assert (await get(stage, "/readyz"))[0] == 200
-        assert await stage.relay.stop() == 0
-
-
 async def test_a_taken_admin_port_is_worth_another_try(tmp_path: Path):
     """Not exit code 2: systemd would never start it again for a port that was busy for a moment."""
     async with Stage(tmp_path) as stage:

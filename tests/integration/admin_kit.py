@@ -15,8 +15,11 @@ from relay.board import Board, UpstreamState
 from relay.clock import Clock, SystemClock
 from relay.config import AdminSettings, TargetSettings
 from relay.metrics import Metrics
-from relay.model import KnownOrder, Secret
+from relay.model import Attempt, KnownOrder, Outcome
+from relay.secret import Secret
+from relay.standing import Resume
 from relay.store.sqlite import SqliteStore
+from relay.vitals import Vitals
 
 TOKEN = "canary-admin-token-1234"
 KEY_IN_URL = "canary-key-in-path"
@@ -63,6 +66,30 @@ class ScriptedSource:
         return f"evt_{known.houdini_id}_{known.sequence}"
 
 
+class ScriptedControl:
+    """An engine that does nothing but what the store does."""
+
+    def __init__(self, room: "AdminRoom") -> None:
+        self._room = room
+        self.woken: list[str] = []
+        self.answer = Attempt(at_ms=1_000, duration_ms=12.5, outcome=Outcome.OK, status_code=200)
+
+    async def pause(self, target: str) -> bool:
+        return await self._room.store.pause(target, self._room.clock.wall_ms())
+
+    async def resume(self, target: str) -> Resume:
+        if any(one.name == target and one.paused for one in self._room.targets):
+            return Resume.PAUSED_BY_CONFIG
+        done = await self._room.store.resume(target, self._room.clock.wall_ms())
+        return Resume.DONE if done else Resume.NOT_STOPPED
+
+    async def test(self, target: str) -> Attempt:
+        return self.answer
+
+    def wake(self, target: str) -> None:
+        self.woken.append(target)
+
+
 def target(name: str, **changes: Any) -> TargetSettings:
     values = {"url": f"https://shop.example.com/hooks/{KEY_IN_URL}", "secrets": [WEBHOOK_SECRET], **changes}
     return TargetSettings.model_validate({"name": name, **values})
@@ -82,6 +109,8 @@ class AdminRoom:
         self.source = ScriptedSource()
         self.sweeps: list[str] = []
         self.targets = [target("alpha"), target("beta")]
+        self.control = ScriptedControl(self)
+        self.keys: dict[str, list[str]] = {}
         secret = Secret.of(token) if isinstance(token, str) else token
         self.settings = AdminSettings(listen=("127.0.0.1", 0), **admin).model_copy(update={"token": secret})
         context = Context(
@@ -94,13 +123,12 @@ class AdminRoom:
             clock=self.clock,
             want_sweep=self.sweeps.append,
             audit_source=self.source,
-            resume_target=self.resume,
+            control=self.control,
+            public_keys=lambda: self.keys,
+            vitals=Vitals(lambda: self.store.check_alive(), self.board, self.clock, lambda _lag: None),
         )
         self.admin = Admin(("127.0.0.1", 0), context)
         self.be_fine()
-
-    async def resume(self, target: str) -> bool:
-        return await self.store.resume(target, self.clock.wall_ms())
 
     def be_fine(self) -> None:
         upstream = self.board.upstream
@@ -129,6 +157,16 @@ class AdminRoom:
             text = await answer.text()
             return answer.status, await answer.json() if text and answer.content_type.endswith("json") else text, answer
 
+    async def get(self, path: str) -> tuple[int, Any]:
+        status, document, _ = await self.ask("GET", path)
+        return status, document
+
+    async def read(self, path: str) -> bytes:
+        """The bytes of an answer."""
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        async with aiohttp.ClientSession() as session, session.get(self.url + path, headers=headers) as answer:
+            return await answer.read()
+
     async def post(self, path: str, body: Any = None, **sent: Any) -> tuple[int, Any]:
         status, document, _ = await self.ask("POST", path, json={} if body is None else body, **sent)
         return status, document
@@ -137,7 +175,7 @@ class AdminRoom:
 @asynccontextmanager
 async def served(folder: Path, **changes: Any) -> AsyncIterator[AdminRoom]:
     room = AdminRoom(folder, **changes)
-    await room.store.open([one.name for one in room.targets])
+    await room.bench.open([one.name for one in room.targets])
     await room.admin.start()
     try:
         yield room

@@ -136,7 +136,7 @@ async def test_an_event_without_a_delivery_is_named_and_made(audited: Audited):
     await audited.settle_all()
     assert await audited.found(repair=True) == [("order-1", "beta", "missing", True)]
     (delivery,) = await audited.room.bench.claim("beta", now_ms=audited.room.clock.wall_ms())
-    assert (delivery.event.webhook_id, delivery.replay) == ("evt_order-1_1", True)
+    assert (delivery.event.webhook_id, delivery.manual) == ("evt_order-1_1", True)
 
 
 async def test_a_new_target_or_wish_owes_nothing_for_older_orders(audited: Audited):
@@ -284,7 +284,7 @@ async def test_a_parked_target_is_resumed_by_name(tmp_path: Path):
     async with served(tmp_path) as room:
         await room.bench.add(event("order-1", 4))
         (head,) = await room.bench.claim("alpha")
-        await room.bench.settle(again(head, due_ms=0, park=True))
+        await room.bench.settle(again(head, due_ms=0, gone=True))
         _, document, _ = await room.ask("GET", "/api/v1/status")
         assert document["targets"][0]["state"] == "parked"
         assert "targets resume alpha" in document["problems"][0]["advice"]

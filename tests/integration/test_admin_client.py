@@ -12,7 +12,7 @@ from relay.admin import client as client_module
 from relay.admin.client import AdminClient, DaemonUnavailable, Refused
 from relay.config import AdminSettings
 from relay.errors import SecretUnreadable
-from relay.model import Secret
+from relay.secret import Secret
 from relay.simulator.child import free_port
 
 

@@ -25,6 +25,7 @@ from relay.simulator.lifecycle import Stage
 from relay.simulator.server import SimulatedUpstream
 from relay.simulator.world import World
 from relay.store.sqlite import SqliteStore
+from relay.store.values import TargetEntry
 from relay.upstream.backfill import BASELINE_DONE
 from relay.upstream.dial import open_rest_session
 from relay.upstream.ingest import Ingest, Intake
@@ -53,7 +54,7 @@ class Room:
 
     async def open(self) -> None:
         await self.upstream.start()
-        await self.store.open(["alpha"])
+        await self.store.open([TargetEntry("alpha")])
         await self.store.meta_set(BASELINE_DONE, "1")
         self.follow("all")
         ingest = Ingest(self.intake, self.store, "partner", lambda _type: ("alpha",), self.metrics, self.clock)
@@ -66,7 +67,7 @@ class Room:
     def follow(self, orders: Any) -> None:
         config = settings(rest_url=self.upstream.rest_url, orders=orders, backfill=backfill_settings(page_size=2))
         self.api = OrdersApi(config, lambda: open_rest_session("0"), self.clock, self.metrics, timeout=5.0)
-        self.source = UpstreamAudit(config, self.api, self.intake, self.store, self.board, self.clock)
+        self.source = UpstreamAudit(lambda: config, self.api, self.intake, self.store, self.board, self.clock)
         self.auditor = Auditor(self.source, self.store, lambda: [target("alpha")], self.clock)
 
     async def close(self) -> None:

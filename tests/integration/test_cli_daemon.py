@@ -1,48 +1,21 @@
 """`status`, `backfill` and `audit` as they are typed, against a served admin room."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from admin_kit import TOKEN, AdminRoom, served
-from click.testing import CliRunner
+from admin_kit import AdminRoom, served
+from cli_kit import Terminal
 from structlog.testing import capture_logs
 from support.factories import event
-from support.stores import dead, delivered
+from support.stores import again, dead, delivered
 
 from relay.admin import audit as audit_module
 from relay.board import TargetBoard, UpstreamState
-from relay.cli import main
 from relay.simulator.child import free_port
-
-CONFIG = """\
-upstream:
-  {{websocket_url: "ws://127.0.0.1:1/ws", rest_url: "http://127.0.0.1:1", partner_id: me, secret: "${{NOT_SET}}"}}
-targets: [{{name: alpha, url: "https://shop.example.com/", secrets: [whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw]}}]
-admin: {{listen: {listen}, token: {token}}}
-"""
-
-
-class Terminal:
-    """Eighty columns to type commands into."""
-
-    def __init__(self, room: AdminRoom, config: Path) -> None:
-        self.room = room
-        self.config = config
-        self.configure(f'"127.0.0.1:{room.admin.port}"')
-
-    def configure(self, listen: str, token: str = TOKEN) -> None:
-        self.config.write_text(CONFIG.format(listen=listen, token=token))
-
-    async def type(self, *arguments: str) -> tuple[int, str, str]:
-        result = await asyncio.to_thread(CliRunner().invoke, main, [*arguments, "-c", str(self.config)])
-        if "--json" not in arguments:
-            assert all(len(line) <= 80 for line in result.stdout.splitlines()), result.stdout
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result.exit_code, result.stdout, result.stderr
 
 
 @pytest.fixture
@@ -52,17 +25,27 @@ async def terminal(tmp_path: Path) -> AsyncIterator[Terminal]:
             yield Terminal(room, tmp_path / "config.yaml")
 
 
+async def fail(room: AdminRoom, target: str, error: str) -> None:
+    """The one delivery of a target fails and waits; its target remembers why."""
+    (head,) = await room.bench.claim(target, now_ms=room.clock.wall_ms())
+    later = again(head, due_ms=room.clock.wall_ms() + 60_000)
+    await room.bench.settle(later, judge=lambda standing, _: replace(standing, last_error=error))
+
+
 async def test_status_fine(terminal: Terminal):
     room = terminal.room
     room.board.upstream.last_message_ms = room.clock.wall_ms()
-    room.board.targets["alpha"] = TargetBoard(last_success_ms=room.clock.wall_ms())
+    await room.bench.add(event("order-1", 4), now_ms=room.clock.wall_ms() - 60_000, targets=["alpha"])
+    claimed = await room.bench.claim("alpha", now_ms=room.clock.wall_ms())
+    answered = {"ok_ms": room.clock.wall_ms()}
+    await room.bench.settle(*map(delivered, claimed), judge=lambda standing, _: replace(standing, **answered))
     code, out, err = await terminal.type("status")
     assert (code, err) == (0, "")
     assert out.splitlines()[0] == "houdini-relay 1.2.3: fine"
     assert "upstream  subscribed for 0 s (connection 1), in sync" in out
     assert "gaps      none" in out
     assert "target    alpha (active): 0 waiting; last success 0 s ago" in out
-    assert "target    beta (active): 0 waiting; no success since the relay started" in out
+    assert "target    beta (active): 0 waiting; no success yet" in out
 
 
 async def test_status_upstream_down_with_an_open_gap(terminal: Terminal):
@@ -93,9 +76,8 @@ async def test_status_credentials_refused(terminal: Terminal):
 async def test_status_a_target_failing_and_past_gaps(terminal: Terminal):
     room = terminal.room
     await room.bench.add(event("order-1", 4), now_ms=room.clock.wall_ms() - 65_000, targets=["beta"])
-    room.board.targets["beta"] = TargetBoard(
-        in_flight=1, last_started=room.clock.mono(), last_error="timeout: no answer within 15 s"
-    )
+    room.board.targets["beta"] = TargetBoard(in_flight=1, last_started=room.clock.mono())
+    await fail(room, "beta", "timeout: no answer within 15 s")
     room.metrics.deliveries.labels("beta", "dead").inc()
     for number in range(7):
         await room.store.begin_gap(number * 100_000, "closed by the upstream (1012)")
@@ -122,9 +104,10 @@ async def test_status_as_json(terminal: Terminal):
 
 
 async def test_what_the_relay_says_cannot_steer_the_terminal(terminal: Terminal):
-    terminal.room.board.targets["alpha"] = TargetBoard(last_error="\x1b]0;owned\x07 \x9b2J")
-    await terminal.room.bench.add(event("order-1", 4), now_ms=terminal.room.clock.wall_ms())
+    await terminal.room.bench.add(event("order-1", 4), now_ms=terminal.room.clock.wall_ms() - 1_000)
+    await fail(terminal.room, "alpha", "\x1b]0;owned\x07 \x9b2J")
     _, out, _ = await terminal.type("status")
+    assert "owned" in out
     assert not any(char in out for char in "\x1b\x07\x9b")
 
 

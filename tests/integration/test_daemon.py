@@ -57,7 +57,7 @@ async def test_a_secret_that_has_become_unreadable_does_not_keep_it_from_startin
     async def fail(_admin: Admin) -> None:
         raise StoreError("enough")
 
-    monkeypatch.setattr("relay.daemon.reach_digest", unreadable)
+    monkeypatch.setattr("relay.candidate.reach_digest", unreadable)
     monkeypatch.setattr(Admin, "start", fail)
     settings = parse(CONFIG.format(store=tmp_path / "relay.db").encode(), "c.yaml", environ={})
     with capture_logs() as logs:

@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 from support.clock import FakeClock
 from support.factories import snapshot
+from support.stores import up_to
 from support.until import until as until_fact
 from support.upstream_fakes import backfill_settings
 from support.upstream_kit import House, PatientClock, until
@@ -30,8 +31,9 @@ from support.upstream_script import (
 )
 
 from relay.metrics import Metrics
-from relay.store.base import Gap, Store
+from relay.store.base import Store
 from relay.store.sqlite import SqliteStore
+from relay.store.values import Gap, TargetEntry
 from relay.upstream import unseen
 from relay.upstream.gaps import MARK_EVERY, SUBSCRIBED_UNTIL, GapKeeper
 
@@ -47,7 +49,7 @@ async def make_store(tmp_path: Path) -> AsyncIterator[Callable[[], Any]]:
         for one in opened:
             await one.close()
         opened.append(SqliteStore(tmp_path / "relay.db", lambda: 0, lambda _seconds: None))
-        await opened[-1].open(["alpha"])
+        await opened[-1].open([TargetEntry("alpha")])
         return opened[-1]
 
     yield make
@@ -143,7 +145,7 @@ async def test_a_gap_beyond_the_window_is_said_counted_and_told(make_store: Any,
         await gaps.settle()
     assert [line["event"] for line in logs if line["log_level"] == "error"] == ["gap_exceeds_window"] * exceeds
     assert metrics.registry.get_sample_value("houdini_relay_gaps_over_window_total") == exceeds
-    claimed = (await store.claim("alpha", 10, 2**50)).deliveries
+    claimed = (await store.claim("alpha", up_to(10), 2**50)).deliveries
     assert len(claimed) == exceeds
     for one in claimed:
         assert (one.event.type, one.event.lane) == ("relay.upstream.gap_exceeds_window", "relay:upstream")
@@ -175,7 +177,7 @@ async def test_a_crash_after_the_notice_tells_it_only_once(make_store: Any):
     gaps.subscribed(1)
     await gaps.settle()
     assert (await only_gap(store)).to_ms == clock.wall_ms()
-    assert len((await store.claim("alpha", 10, 2**50)).deliveries) == 1
+    assert len((await store.claim("alpha", up_to(10), 2**50)).deliveries) == 1
 
 
 async def test_a_wall_clock_set_back_hides_no_long_gap(make_store: Any):

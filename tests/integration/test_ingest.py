@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 from support.factories import row, snapshot
+from support.stores import up_to
 
 from relay.clock import SystemClock
 from relay.errors import StoreError
 from relay.metrics import Metrics
 from relay.store.sqlite import SqliteStore
+from relay.store.values import TargetEntry
 from relay.upstream import ingest as ingest_module
 from relay.upstream.ingest import HINT_PATIENCE, Ingest, Intake
 
@@ -33,14 +35,14 @@ class Room:
         self.ingest = Ingest(self.intake, self.store, "p", lambda _kind: ("alpha",), self.metrics, self.clock)
 
     async def events(self) -> list[tuple[str, int]]:
-        claim = await self.store.claim("alpha", 1_000, 2**50)
+        claim = await self.store.claim("alpha", up_to(1_000), 2**50)
         return [(one.event.lane, one.event.facts.status) for one in claim.deliveries if one.event.facts]
 
 
 @pytest.fixture
 async def room(tmp_path: Path):
     made = Room(tmp_path / "relay.db")
-    await made.store.open(["alpha"])
+    await made.store.open([TargetEntry("alpha")])
     yield made
     await made.store.close()
 
@@ -175,7 +177,7 @@ async def test_a_running_ingest_returns_hints_by_itself(tmp_path: Path, monkeypa
     """Failure mode 62: what only REST shows on a healthy connection becomes an event."""
     monkeypatch.setattr(ingest_module, "HINT_PATIENCE", 0.0)
     store = SqliteStore(tmp_path / "relay.db", lambda: 1_000, lambda _seconds: None)
-    await store.open(["alpha"])
+    await store.open([TargetEntry("alpha")])
     woken = asyncio.Event()
     store.on_due(lambda _names: woken.set())
     intake = Intake()
@@ -186,7 +188,7 @@ async def test_a_running_ingest_returns_hints_by_itself(tmp_path: Path, monkeypa
         await woken.wait()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    assert len((await store.claim("alpha", 10, 2**50)).deliveries) == 1
+    assert len((await store.claim("alpha", up_to(10), 2**50)).deliveries) == 1
     await store.close()
 
 

@@ -132,3 +132,15 @@ async def test_between_batches_others_have_their_turn(path: Path):
         steps.clock.slept.clear()
         await steps.janitor.retention_once()
         assert len(steps.clock.slept) >= 1199 // BATCH
+
+
+async def test_other_settings_hold_from_the_next_batch_on(path: Path):
+    """A reload: more room, then less; and a target that was left out is left alone."""
+    async with Steps(path, target(max_pending=5)) as steps:
+        await steps.add(*(event(f"o{number}") for number in range(10)))
+        steps.janitor.reconfigure([target(max_pending=8)], RETENTION)
+        assert await steps.janitor.overflow_once() == 2
+        steps.janitor.reconfigure([target("beta")], RETENTION)
+        assert await steps.janitor.overflow_once() == 0
+        steps.janitor.reconfigure([target(max_pending=3)], RETENTION)
+        assert await steps.janitor.overflow_once() == 5

@@ -12,7 +12,7 @@ from support.upstream_script import Http, ScriptedUpstream, order
 from relay.clock import SystemClock
 from relay.errors import BadCredentials, NotVisible, Throttled, UpstreamError
 from relay.metrics import Metrics
-from relay.model import Secret
+from relay.secret import Secret
 from relay.upstream import orders_api
 from relay.upstream.dial import open_rest_session
 from relay.upstream.orders_api import OrdersApi, path_segment

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from support.clock import JumpClock
 from support.factories import snapshot
+from support.stores import up_to
 from support.upstream_real import RealRoom
 from support.upstream_script import Http, ScriptedUpstream, order
 
@@ -41,7 +42,7 @@ async def test_a_sideways_frame_that_rest_cannot_confirm_becomes_an_event(upstre
         assert await room.questions() == []
         (known,) = (await room.store.known_orders(["order-1"])).values()
         assert known.status == 6
-        stored = (await room.store.claim("alpha", 10, 2**50)).deliveries
+        stored = (await room.store.claim("alpha", up_to(10), 2**50)).deliveries
         assert [one.event.at_ms for one in stored] == [came]  # the head; the correction waits behind it
         assert room.board.unconfirmed == 0
 

@@ -250,7 +250,8 @@ async def test_a_flapping_target_and_many_deaths_do_not_flood_the_log(path: Path
         room.client.script = lambda one: 200 if one.event.webhook_id.startswith("evt_ok") else 500
         await room.add(*(event(f"{kind}{number}") for number in range(40) for kind in ("ok", "bad")))
         await room.until_empty()
-        assert room.metric("deliveries_total", target="alpha", status="dead") == 40
+        # What is committed is told a moment later.
+        await until(lambda: room.metric("deliveries_total", target="alpha", status="dead") == 40)
     captured = capsys.readouterr()
     lines = (captured.out + captured.err).splitlines()
     assert sum("target_failing" in line or "target_answers_again" in line for line in lines) <= 2

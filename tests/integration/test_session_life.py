@@ -36,7 +36,7 @@ from support.upstream_script import (
 from relay.board import UpstreamState
 from relay.clock import SystemClock
 from relay.config.settings import HeartbeatSettings
-from relay.model import Secret
+from relay.secret import Secret
 from relay.upstream import dial as dialling
 from relay.upstream.endings import EndKind
 from relay.upstream.session import Session

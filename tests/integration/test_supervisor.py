@@ -32,7 +32,7 @@ from support.upstream_script import (
 from relay.board import UpstreamState
 from relay.clock import SystemClock
 from relay.errors import StoreError
-from relay.model import Secret
+from relay.secret import Secret
 from relay.upstream.endings import EndKind
 
 
@@ -263,11 +263,39 @@ async def test_orders_change_in_place(make_house: Any) -> None:
         house = make_house(upstream, SystemClock(), orders=("order-1",))
         run = asyncio.create_task(house.supervisor.run())
         await until(lambda: house.board.upstream.first_sweep_done)
-        house.supervisor.change_orders(("order-1", "order-2"))
+        house.supervisor.reconfigure(house.config.model_copy(update={"orders": ("order-1", "order-2")}))
         await until(lambda: len(upstream.connections[0].said) == 2)
         run.cancel()
         await asyncio.gather(run, return_exceptions=True)
     assert upstream.connections[0].said[1] == {"type": "subscribe", "houdiniIds": ["order-2"]}
+
+
+async def test_other_settings_begin_another_connection_at_once(make_house: Any) -> None:
+    """Whatever the backoff had come to; the old connection is closed politely."""
+    async with ScriptedUpstream([accept, WELCOME, serve]) as upstream:
+        house = make_house(upstream, SystemClock())
+        run = asyncio.create_task(house.supervisor.run())
+        await until(lambda: house.board.upstream.first_sweep_done)
+        beat = house.config.heartbeat.model_copy(update={"interval": 20.0})
+        house.supervisor.reconfigure(house.config.model_copy(update={"heartbeat": beat}), "it was reconfigured")
+        await until(lambda: house.board.upstream.epoch == 2 and house.board.upstream.first_sweep_done)
+        assert house.board.upstream.last_error == "it was reconfigured"
+        assert upstream.connections[0].close_code == 1000
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
+
+
+async def test_other_settings_end_the_wait_after_refused_credentials(make_house: Any) -> None:
+    """The operator has just corrected them; `auth_retry` is 5 min."""
+    async with ScriptedUpstream([http(401)], [accept, WELCOME, serve]) as upstream:
+        house = make_house(upstream, SystemClock())
+        run = asyncio.create_task(house.supervisor.run())
+        await until(lambda: house.board.upstream.state is UpstreamState.AUTH_FAILED)
+        house.supervisor.reconfigure(house.config.model_copy(update={"secret": Secret.of("new")}), "corrected")
+        await until(lambda: house.board.upstream.first_sweep_done)
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
+    assert upstream.connections[-1].headers["authorization"].endswith(":new")
 
 
 async def test_cancelled_while_waiting(make_house: Any) -> None:

@@ -2,14 +2,17 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.clock import JumpClock
 from support.engine import Steps, answer, target
 from support.factories import event
 
+from relay.delivery.target_loop import DENIED
 from relay.model import Delivery
 from relay.standing import Breaker
+from relay.store.values import Claim
 
 FAST = {"failures": 4, "probe": {"initial": "10s", "max": "60s"}}
 DAY = 86_400.0
@@ -294,6 +297,28 @@ async def test_another_address_is_probed_at_once(path: Path):
         assert (await steps.waiting()).pending == 0
 
 
+async def test_what_comes_in_for_a_dead_target_asks_the_store_once_a_second_at_most(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with Steps(path, target(breaker=FAST)) as steps:
+        await open_breaker(steps)
+        asked: list[str] = []
+        claim = steps.bench.store.claim
+
+        async def counted(name: str, *rest: Any) -> Claim:
+            asked.append(name)
+            return await claim(name, *rest)
+
+        monkeypatch.setattr(steps.bench.store, "claim", counted)
+        loop = steps.loops["alpha"]
+        naps = [await loop.run_once() for _ in range(100)]
+        assert len(asked) <= 1
+        assert max(naps[1:]) <= DENIED
+        steps.clock.move(DENIED)
+        await loop.run_once()
+        assert len(asked) <= 2
+
+
 async def test_a_person_retries_past_breaker_and_throttle(path: Path):
     async with Steps(path, target(breaker=FAST)) as steps:
         await open_breaker(steps)
@@ -302,6 +327,7 @@ async def test_a_person_retries_past_breaker_and_throttle(path: Path):
         sent = len(steps.client.sent)
         steps.client.script = lambda _delivery: 200
         await steps.bench.store.retry_now(8, steps.clock.wall_ms())
+        steps.loops["alpha"].look_anew()  # as the API does
         await steps.round()
         assert (steps.client.sent[sent].id, steps.client.sent[sent].manual) == (8, True)
 

@@ -101,7 +101,7 @@ async def test_many_unseen_orders_take_turns(
 
 
 async def test_watched_orders_end_and_are_unsubscribed(upstream: ScriptedUpstream, tmp_path: Path):
-    """45: terminal for 48 h, or aged out; the watch list returns to the open ones, and so does REST's load."""
+    """45: terminal for 48 h; what has only aged out is not read any more, but stays subscribed to."""
     clock = JumpClock()
     names = tuple(f"order-{number}" for number in range(6))
     upstream.orders = [order(number, 4 if number < 2 else 1) for number in range(4)]
@@ -112,11 +112,68 @@ async def test_watched_orders_end_and_are_unsubscribed(upstream: ScriptedUpstrea
         await room.first_sweep(None)
         assert told == [frozenset(names)]
         await room.pass_time(3600)
-        assert told[-1] == frozenset(names) - {"order-4"}
+        upstream.rest_requests.clear()
+        await room.pass_time(600)
+        assert "order-4" not in by_id(upstream)  # it has aged out
+        assert told[-1] == frozenset(names)
         clock.move(48 * 3600)
         await room.pass_time(600)
-        assert told[-1] == await room.backfill.watched() == {"order-2", "order-3", "order-5"}
+        assert told[-1] == await room.backfill.followed.watched() == frozenset(names) - {"order-0", "order-1"}
         upstream.rest_requests.clear()
         await room.pass_time(600)
         assert set(by_id(upstream)) == {"order-2", "order-3", "order-5"}
         assert [entry for entry in await room.events() if entry[0] == "order-4"] == [("order-4", 1, "websocket")]
+
+
+async def test_an_order_that_has_aged_out_keeps_its_subscription_until_it_ends(
+    upstream: ScriptedUpstream, tmp_path: Path
+):
+    """REST shows 48 h; an order that stays open for longer would otherwise never be seen to finish."""
+    clock = JumpClock()
+    async with RealRoom(upstream, tmp_path / "relay.db", clock, orders=("slow",), interval=600.0) as room:
+        await room.see(snapshot("slow", 1))
+        await room.first_sweep(None)
+        await room.pass_time(3600)
+        assert await room.store.aged_out_orders(["slow"]) == {"slow"}
+        clock.move(72 * 3600)
+        assert await room.backfill.followed.watched() == {"slow"}
+        await room.see(snapshot("slow", 4))
+        assert await room.backfill.followed.watched() == {"slow"}
+        clock.move(48 * 3600)
+        assert await room.backfill.followed.watched() == frozenset()
+
+
+async def test_sweeps_change_their_pace_and_pages_in_place(upstream: ScriptedUpstream, tmp_path: Path):
+    """A reload of `backfill`: no new connection, nothing out of sync."""
+    async with RealRoom(upstream, tmp_path / "relay.db", JumpClock(), interval=3600.0) as room:
+        await room.first_sweep(None)
+        await room.pass_time(100)
+        upstream.rest_requests.clear()
+        faster = room.config.backfill.model_copy(update={"interval": 60.0, "page_size": 7})
+        room.backfill.reconfigure(room.config.model_copy(update={"backfill": faster}))
+        assert room.backfill.in_sync_at is not None
+        await room.pass_time(65)
+        assert len(upstream.rest_requests) == 1
+        assert "pageSize=7" in upstream.rest_requests[0]
+        never = faster.model_copy(update={"interval": 0.0})
+        room.backfill.reconfigure(room.config.model_copy(update={"backfill": never}))
+        await room.pass_time(3600)
+        assert len(upstream.rest_requests) == 1
+
+
+async def test_orders_that_change_while_the_store_is_asked_are_those_of_the_answer(
+    upstream: ScriptedUpstream, tmp_path: Path
+):
+    """A connection that begins with the old list, after `all` was asked for, would miss every other order."""
+    async with RealRoom(upstream, tmp_path / "relay.db", JumpClock(), orders=("a",)) as room:
+        ask = room.store.ended_orders
+
+        async def change_meanwhile(*asked: Any) -> set[str]:
+            room.backfill.reconfigure(room.config.model_copy(update={"orders": orders}))
+            return await ask(*asked)
+
+        room.store.ended_orders = change_meanwhile
+        orders: Any = ("b", "c")
+        assert await room.backfill.followed.watched() == {"b", "c"}
+        orders = "all"
+        assert await room.backfill.followed.watched() is None

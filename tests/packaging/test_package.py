@@ -1,36 +1,41 @@
-"""What is shipped: the wheel, the container's recipe, the unit, the pins. Running them for real is a later part."""
+"""What is shipped: the two distributions, built the same way twice, the pins, and the container's recipe."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
-from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
-
-from relay.daemon import DRAIN_GRACE, Exit
+from build_kit import Distributions, build
 
 ROOT = Path(__file__).parents[2]
+NEEDED = {
+    "LICENSE",
+    "README.md",
+    "Makefile",
+    "Dockerfile",
+    ".dockerignore",
+    "config.example.yaml",
+    "systemd/houdini-relay.service",
+    "systemd/houdini-relay@.service",
+}
 PINS = ("constraints.txt", "constraints-run.txt", "constraints-build.txt")
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
-    (built,) = folder.glob("houdini_relay-*.whl")
-    return built
+@pytest.fixture
+def wheel(distributions: Distributions) -> Path:
+    return distributions.wheel
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    source = {
-        str(path.relative_to(ROOT)) for path in (ROOT / "relay").rglob("*") if path.suffix in (".py", ".sql", ".typed")
-    }
+    source = {str(path.relative_to(ROOT)) for path in files_below(ROOT / "relay")}
     inside = {name for name in names if not name.split("/")[0].endswith(".dist-info")}
     assert inside == source
     assert any(name.endswith("LICENSE") for name in names)
@@ -38,8 +43,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path):
 
 def test_the_wheel_runs_without_the_source_tree(wheel: Path, tmp_path: Path):
     """The SQL files are read from inside the installed package."""
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tmp_path)
+    shutil.unpack_archive(wheel, tmp_path, "zip")
     (tmp_path / "config.yaml").write_text(
         "upstream: {websocket_url: 'ws://127.0.0.1:1/', rest_url: 'http://127.0.0.1:1/', partner_id: p, secret: s}\n"
         "targets: [{name: t, url: 'http://127.0.0.1:1/', secrets: [whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw]}]\n"
@@ -55,6 +59,38 @@ def test_the_wheel_runs_without_the_source_tree(wheel: Path, tmp_path: Path):
     )
     assert done.returncode == 0, done.stderr
     assert "applied 0001_initial.sql" in done.stdout
+
+
+def test_the_sdist_holds_what_installing_building_and_testing_need(distributions: Distributions):
+    with tarfile.open(distributions.sdist) as archive:
+        names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
+    assert set(PINS) | NEEDED <= names
+    source = {str(path.relative_to(ROOT)) for top in ("relay", "tests", "docs") for path in files_below(ROOT / top)}
+    assert source <= names
+    allowed = {"relay", "tests", "bench", "docs", "examples", "systemd", ".ci"}
+    strangers = {name for name in names if "/" in name and name.split("/")[0] not in allowed}
+    assert not strangers
+    assert not [name for name in names if re.search(r"\.(pyc|db|db-wal|log)$|(^|/)config\.yaml$|\.venv", name)]
+
+
+def files_below(folder: Path) -> list[Path]:
+    """What belongs to the project, not what running it has left there."""
+    leftovers = {"__pycache__", "node_modules"}
+    return [path for path in folder.rglob("*") if path.is_file() and not leftovers.intersection(path.parts)]
+
+
+def test_the_same_files_give_the_same_bytes(distributions: Distributions, source: Path, tmp_path: Path):
+    """Elsewhere, at another time, by somebody with another umask: who has the source can prove what was published."""
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(source, copy)
+    for path in copy.rglob("*"):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+        path.chmod(path.stat().st_mode & 0o700)
+    again = build(copy, tmp_path / "dist", umask=0o077)
+    assert again.wheel.name == distributions.wheel.name
+    assert again.wheel.read_bytes() == distributions.wheel.read_bytes()
+    assert again.sdist.name == distributions.sdist.name
+    assert again.sdist.read_bytes() == distributions.sdist.read_bytes()
 
 
 @pytest.mark.parametrize("name", PINS)
@@ -77,22 +113,6 @@ def test_every_dependency_is_pinned():
     ):
         pinned = set(re.findall(r"^([a-z0-9._-]+)==", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE))
         assert {re.split(r"[><=\[ ]", one)[0].lower() for one in wanted} <= pinned
-
-
-def unit() -> ConfigParser:
-    parser = ConfigParser(strict=False, interpolation=None)
-    parser.optionxform = str  # type: ignore[assignment, method-assign] # as the module's documentation says
-    parser.read(ROOT / "systemd" / "houdini-relay.service")
-    return parser
-
-
-def test_the_unit_fits_the_daemon():
-    service = unit()["Service"]
-    assert service["Type"] == "notify"
-    assert int(service["RestartPreventExitStatus"]) == Exit.CONFIG
-    assert int(service["TimeoutStopSec"]) > DRAIN_GRACE + 10
-    assert service["DynamicUser"] == "yes"
-    assert " run --config " in service["ExecStart"]
 
 
 def test_the_container_is_run_as_nobody_and_gets_its_signals():

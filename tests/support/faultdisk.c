@@ -4,6 +4,7 @@
  * FAULT_MATCH   only files whose path contains this
  * FAULT_AT      the how-manieth matching call fails, from 1 (once, as a passing fault would)
  * FAULT_WHEN    count only while this file exists (unset: always)
+ * FAULT_HANG    every sync of a matching file takes for as long as this file exists
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -17,14 +18,12 @@
 
 static atomic_long seen;
 
-static int concerns(int descriptor, const char *call) {
-    const char *calls = getenv("FAULT_CALLS"), *match = getenv("FAULT_MATCH"), *when = getenv("FAULT_WHEN");
+static int is_ours(int descriptor) {
+    const char *match = getenv("FAULT_MATCH");
     char link[64], path[4096];
     ssize_t length;
 
-    if (calls == NULL || match == NULL || strstr(calls, call) == NULL)
-        return 0;
-    if (when != NULL && access(when, F_OK) != 0)
+    if (match == NULL)
         return 0;
     snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
     length = readlink(link, path, sizeof path - 1);
@@ -32,6 +31,16 @@ static int concerns(int descriptor, const char *call) {
         return 0;
     path[length] = '\0';
     return strstr(path, match) != NULL;
+}
+
+static int concerns(int descriptor, const char *call) {
+    const char *calls = getenv("FAULT_CALLS"), *when = getenv("FAULT_WHEN");
+
+    if (calls == NULL || strstr(calls, call) == NULL)
+        return 0;
+    if (when != NULL && access(when, F_OK) != 0)
+        return 0;
+    return is_ours(descriptor);
 }
 
 static int fails(int descriptor, const char *call) {
@@ -46,13 +55,24 @@ static int fails(int descriptor, const char *call) {
     return 0;
 }
 
+static void hang(int descriptor) {
+    const char *while_there = getenv("FAULT_HANG");
+    int before = errno;
+
+    while (while_there != NULL && access(while_there, F_OK) == 0 && is_ours(descriptor))
+        usleep(10000);
+    errno = before;
+}
+
 #define NEXT(name, type) ((type)dlsym(RTLD_NEXT, name))
 
 int fsync(int descriptor) {
+    hang(descriptor);
     return fails(descriptor, "sync") ? -1 : NEXT("fsync", int (*)(int))(descriptor);
 }
 
 int fdatasync(int descriptor) {
+    hang(descriptor);
     return fails(descriptor, "sync") ? -1 : NEXT("fdatasync", int (*)(int))(descriptor);
 }
 

@@ -9,7 +9,7 @@ from support.factories import event, failed_attempt, known, ok_attempt
 from relay.model import Attempt, DeadReason, Delivery, DeliveryStatus, Event, KnownOrder, Outcome
 from relay.standing import Breaker, Permit, Permits, Standing
 from relay.store.base import Store
-from relay.store.values import IngestPlan, Judge, PlannedEvent, Question, Settlement, TargetEntry
+from relay.store.values import IngestPlan, Instance, Judge, PlannedEvent, Question, Settlement, TargetEntry
 
 TARGETS = ("alpha", "beta")
 
@@ -59,6 +59,7 @@ class Bench:
 
     async def open(self, targets: Sequence[str | TargetEntry] = TARGETS) -> None:
         await self.store.open(entries(targets))
+        await self.store.lead(Instance("bench", "here", 0))
         self.store.on_due(lambda names: self.woken.append(set(names)))
         self.store.on_superseded(lambda counts: self.superseded.append(dict(counts)))
 
@@ -69,6 +70,11 @@ class Bench:
         await self.store.close()
         self.store = self._make()
         await self.open(targets)
+
+    @property
+    def copies(self) -> bool:
+        """Whether the store can write a copy of itself that is a store."""
+        return self._open_copy is not None
 
     def over(self, copy: Path) -> "Bench":
         assert self._open_copy is not None

@@ -63,7 +63,7 @@ class Room:
         self.intake: Any = over.pop("intake") if "intake" in over else RecordingIntake()
         self.store: Any = over.pop("store") if "store" in over else MemoryStore()
         self.gaps = GapKeeper(self.store, lambda _kind: (), self.metrics, self.clock)
-        config = settings(rest_url=upstream.rest_url, backfill=backfill_settings(**over), orders=orders)
+        self.config = config = settings(rest_url=upstream.rest_url, backfill=backfill_settings(**over), orders=orders)
         self.api = OrdersApi(config, lambda: open_rest_session("0"), self.clock, self.metrics, timeout=5.0)
         self.backfill = self.new_backfill(config)
 

@@ -110,3 +110,9 @@ def test_retry_after_at_the_upgrade() -> None:
     assert wait(EpochEnd(EndKind.THROTTLED, "429", retry_after=1e9)) == 901.0
     assert wait(EpochEnd(EndKind.THROTTLED, "429", retry_after=0.0), 0.0, Backoff(30.0, 60.0)) == 30.0
     assert wait(EpochEnd(EndKind.THROTTLED, "429")) == 1.0
+
+
+def test_another_configuration_connects_at_once() -> None:
+    """The operator waits for it, and it is no sign of trouble."""
+    assert wait(EpochEnd(EndKind.RECONFIGURED, "changed", subscribed=True)) == 0
+    assert wait(EpochEnd(EndKind.RECONFIGURED, "changed")) == 0

@@ -246,7 +246,7 @@ def test_a_notice_as_a_sentence():
     data = b'{"what":"it answered 410 <Gone>","since":"2026-11-22T07:04:50.123Z","advice":"resume it"}'
     notice = Event("evt_n", "relay:shop", "relay.target.parked", 0, data, None)
     assert slack(notice) == (
-        "*relay.target.parked* (shop): it answered 410 &lt;Gone&gt;, since 2026-11-22T07:04:50.123Z\n"
+        "*relay.target.parked* (shop): it answered 410 &lt;Gone&gt; (since 2026-11-22T07:04:50.123Z)\n"
         "What to do: resume it"
     )
     assert slack(Event("evt_n", "relay:shop", "relay.test", 0, b"[]", None)) == "*relay.test* (shop)"

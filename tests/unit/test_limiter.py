@@ -54,3 +54,27 @@ async def test_one_request_a_minute_is_possible() -> None:
     await limiter.acquire()
     await limiter.acquire()
     assert 59.9 < clock.mono() - 1000 < 60.1
+
+
+def test_another_rate_holds_from_now_on_and_gives_nothing_away() -> None:
+    bucket = TokenBucket(rate=1.0, burst=10, now=0.0)
+    for _ in range(8):
+        bucket.take(0.0)
+    bucket.hold(20.0)
+    bucket.change(rate=0.1, burst=1, now=4.0)
+    assert bucket.wait(4.0) == 16
+    assert bucket.wait(30.0) == 0
+    bucket.take(30.0)
+    assert bucket.wait(30.0) == 10
+
+
+async def test_a_limit_is_changed_in_place() -> None:
+    clock = JumpClock()
+    limiter = Limiter(10, clock)
+    for _ in range(10):
+        await limiter.acquire()
+    limiter.change(600)
+    began = clock.mono()
+    for _ in range(10):
+        await limiter.acquire()
+    assert clock.mono() - began < 1.1

@@ -100,3 +100,18 @@ async def test_what_has_gathered_is_written_when_it_ends(store: Written, settler
     await asyncio.gather(running, return_exceptions=True)
     assert (await waiting).settlement.status is DeliveryStatus.DELIVERED
     assert len(store.groups) == 1
+
+
+async def test_a_failure_by_replaced_settings_ends_nothing_and_opens_no_breaker(settler: Settler):
+    """Beside ordinary ones in the same group, which are judged as ever."""
+    tasks = [
+        asyncio.create_task(settler.settle(last_step(number), answered(status), outdated=number < 4))
+        for number, status in enumerate((500, 410, 400, 503, 500, 500))
+    ]
+    await asyncio.sleep(0)
+    assert await settler.run_once() == len(tasks)
+    made = [(await task).settlement for task in tasks]
+    assert [one.status for one in made] == [DeliveryStatus.PENDING] * 4 + [DeliveryStatus.DEAD] * 2
+    assert not any(one.uses_step for one in made[:4])
+    standing = settler.standings["alpha"]
+    assert (standing.breaker, standing.failures, standing.parked_ms) == (Breaker.CLOSED, 2, None)

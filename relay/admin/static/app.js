@@ -82,8 +82,8 @@
       if (!answer.ok) throw new Error(String(answer.status));
       show(new DOMParser().parseFromString(await answer.text(), "text/html"));
     } catch {
-      const since = shownAt.toLocaleTimeString();
-      setText(stale, `The relay does not answer. What you see is from ${since} and may be out of date.`);
+      const since = shownAt.toISOString().slice(11, 19);
+      setText(stale, `The relay does not answer. What you see is from ${since} UTC and may be out of date.`);
     } finally {
       asking = false;
       askIn(news ? PAUSE : listening ? QUIET : ALONE);
@@ -107,7 +107,10 @@
     if (node.textContent !== text) node.textContent = text;
   };
 
-  const isSame = (a, b) => a.nodeType === b.nodeType && a.nodeName === b.nodeName && (a.id || "") === (b.id || "");
+  // What tells siblings apart, so that one that is new does not push the others aside.
+  const keyOf = (node) =>
+    node.nodeType === Node.ELEMENT_NODE ? node.id || node.dataset.key || node.getAttribute("aria-labelledby") || "" : "";
+  const isSame = (a, b) => a.nodeType === b.nodeType && a.nodeName === b.nodeName && keyOf(a) === keyOf(b);
 
   // Make one node like another of its kind, keeping it.
   function become(mine, theirs) {
@@ -124,10 +127,17 @@
     }
     const wanted = [...theirs.childNodes];
     wanted.forEach((one, index) => {
-      const there = mine.childNodes[index];
-      if (!there) mine.append(document.adoptNode(one));
-      else if (isSame(there, one)) become(there, one);
-      else there.replaceWith(document.adoptNode(one));
+      let there = mine.childNodes[index];
+      if (there && keyOf(one) && !isSame(there, one)) {
+        // Nothing is moved: a node that is moved loses the focus. What is in its way is no longer wanted there.
+        const known = [...mine.childNodes].slice(index).find((other) => isSame(other, one));
+        while (known && there !== known) {
+          there.remove();
+          there = mine.childNodes[index];
+        }
+      }
+      if (there && isSame(there, one)) become(there, one);
+      else mine.insertBefore(document.adoptNode(one), there || null);
     });
     while (mine.childNodes.length > wanted.length) mine.lastChild.remove();
   }

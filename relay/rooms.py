@@ -1,0 +1,208 @@
+"""The rooms of one process and how they are wired; another configuration can be put under them while they run."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from relay import descriptors, log
+from relay.admin.app import Admin
+from relay.admin.context import Context as AdminContext
+from relay.auditing import UpstreamAudit
+from relay.board import Board
+from relay.candidate import Candidate
+from relay.clock import Clock, system_rng
+from relay.config import Settings, TargetSettings
+from relay.delivery.janitor import Janitor
+from relay.delivery.lookup import Lookup
+from relay.delivery.notices import Notices
+from relay.delivery.routing import routed
+from relay.delivery.scheduler import Scheduler
+from relay.delivery.settler import Context
+from relay.delivery.signer import public_keys
+from relay.delivery.target_client import TargetClient, connect
+from relay.errors import RelayError
+from relay.metrics import Metrics
+from relay.model import Event
+from relay.reload import Changes
+from relay.reloader import Refused
+from relay.store.base import Store
+from relay.store.disk import DiskWatch
+from relay.tracing import OFF, Tracing
+from relay.upstream.ingest import Ingest, Intake
+from relay.upstream.supervisor import Supervisor
+from relay.vitals import Vitals
+
+_log = structlog.get_logger()
+
+
+class Rooms:
+    """Built from a configuration over an open store.
+
+    Attributes:
+        settings: the configuration that holds; one reference, so that whoever reads it once sees one as a whole.
+        admin: None when `admin.listen` is null.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        disk: DiskWatch,
+        board: Board,
+        metrics: Metrics,
+        clock: Clock,
+        version: str,
+        tracing: Tracing = OFF,
+    ) -> None:
+        self.settings = settings
+        self._tracing = tracing
+        self._store = store
+        self._board = board
+        self._metrics = metrics
+        self._clock = clock
+        self._version = version
+        self._lookup = Lookup(clock)
+        self._clients = {target.name: self._connect(target) for target in settings.targets}
+        self._retiring: dict[asyncio.Task[None], TargetClient] = {}
+        rng = system_rng()
+        context = Context(store, metrics, clock, rng, board, tracing)
+        self.scheduler = Scheduler(settings.targets, self._clients, context, board)
+        self.janitor = Janitor(settings.targets, settings.store.retention, context, board)
+        self.notices = Notices(context, board, disk, self.route)
+        self.intake = Intake()
+        upstream = settings.upstream
+        self.ingest = Ingest(
+            self.intake, store, upstream.partner_id, self.route, metrics, clock, live=board.live, tracing=tracing
+        )
+        self.supervisor = Supervisor(
+            upstream, self.intake, store, board, metrics, clock, rng, version, route=self.route
+        )
+        self.vitals = Vitals(store.check_alive, board, clock, metrics.loop_lag.set)
+        self.admin = self._make_admin()
+        self.warn_of_descriptors()
+
+    def start(self) -> dict[str, asyncio.Task[Any]]:
+        """Begin everything that lives as long as the process does; the tasks by name."""
+        lives = {
+            "scheduler": self.scheduler.run,
+            "janitor": self.janitor.run,
+            "notices": self.notices.run,
+            "ingest": self.ingest.run,
+            "upstream": self.supervisor.run,
+            "vitals": self.vitals.run,
+        }
+        return {name: asyncio.create_task(live(), name=name) for name, live in lives.items()}
+
+    def route(self, event: Event) -> tuple[str, ...]:
+        """The targets of an event, all of it by one configuration; called from the store's thread."""
+        return routed(self.settings.targets, event)
+
+    async def prepare(self, candidate: Candidate, changes: Changes) -> Mapping[str, TargetClient]:
+        """A client for each target: the present one where nothing of it changes, else a new one, ready to send.
+
+        Raises:
+            Refused: a secret or certificate cannot be used.
+        """
+        found = dict[str, TargetClient]()
+        problems = []
+        try:
+            for target in candidate.settings.targets:
+                if not changes.needs_client(target.name):
+                    found[target.name] = self._clients[target.name]
+                    continue
+                found[target.name] = client = self._connect(target)
+                try:
+                    await client.prepare()
+                except RelayError as error:
+                    problems.append(f"targets.{target.name}: {error}")
+            if problems:
+                raise Refused(problems)
+        except BaseException:
+            for name, client in found.items():
+                if self._clients.get(name) is not client:
+                    await client.close()
+            raise
+        return found
+
+    async def apply(self, candidate: Candidate, changes: Changes, prepared: Mapping[str, TargetClient]) -> None:
+        """Go by this configuration from now on; attempts under way end by the old one.
+
+        Raises:
+            StoreError: the store cannot be used.
+        """
+        if changes.touches("targets."):
+            await self._store.configure(candidate.entries)
+        # Nothing waits until everything goes by it.
+        settings = self.settings = candidate.settings
+        before, self._clients = self._clients, dict(prepared)
+        self.scheduler.reconfigure(settings.targets, self._clients)
+        self.janitor.reconfigure(settings.targets, settings.store.retention)
+        if changes.touches("upstream."):
+            renew = changes.renews_upstream
+            why = f"the configuration changed: {', '.join(renew)}" if renew else None
+            self.supervisor.reconfigure(settings.upstream, why)
+        if changes.touches("log."):
+            log.configure(settings.log.level, settings.log.format)
+        for name, client in before.items():
+            if self._clients.get(name) is not client:
+                self._retire(name, client)
+        if self.admin is not None:
+            await self.admin.reconfigure(settings.admin)
+        self.warn_of_descriptors()
+
+    async def close(self) -> None:
+        """Close everything towards targets and people; nothing is attempted any more."""
+        for task in tuple(self._retiring):
+            task.cancel()
+        clients = [*self._retiring.values(), *self._clients.values()]
+        await asyncio.gather(*(client.close() for client in clients), return_exceptions=True)
+        self._lookup.close()
+        await self._tracing.close()
+        if self.admin is not None:
+            await self.admin.stop()
+
+    def warn_of_descriptors(self) -> None:
+        """Say so when fewer files may be open than all targets' attempts together need."""
+        limit, attempts = descriptors.raise_limit(), sum(target.concurrency for target in self.settings.targets)
+        if missing := descriptors.shortage(limit, attempts):
+            advice = f"raise the limit of open files by {missing} (LimitNOFILE=, ulimit -Hn), or lower `concurrency`"
+            _log.warning("file_limit_low", limit=limit, attempts=attempts, advice=advice)
+
+    def _connect(self, target: TargetSettings) -> TargetClient:
+        partner_id = self.settings.upstream.partner_id
+        return connect(target, self._lookup, self._clock, self._version, partner_id=partner_id, tracing=self._tracing)
+
+    def _retire(self, name: str, client: TargetClient) -> None:
+        task = asyncio.create_task(client.retire(), name=f"retire-{name}")
+        self._retiring[task] = client
+        task.add_done_callback(lambda ended: self._retired(name, ended))
+
+    def _retired(self, name: str, task: asyncio.Task[None]) -> None:
+        self._retiring.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("client_not_closed", target=name, error=repr(error))
+
+    def _make_admin(self) -> Admin | None:
+        listen = self.settings.admin.listen
+        if listen is None:
+            return None
+        audit = UpstreamAudit(
+            lambda: self.settings.upstream, self.supervisor.api, self.intake, self._store, self._board, self._clock
+        )
+        context = AdminContext(
+            settings=self.settings.admin,
+            version=self._version,
+            targets=lambda: self.settings.targets,
+            store=self._store,
+            board=self._board,
+            metrics=self._metrics,
+            clock=self._clock,
+            want_sweep=self.supervisor.want_sweep,
+            audit_source=audit,
+            control=self.scheduler,
+            public_keys=lambda: public_keys(self.settings.targets),
+            vitals=self.vitals,
+        )
+        return Admin(listen, context)
