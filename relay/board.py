@@ -62,13 +62,11 @@ class TargetBoard:
         in_flight: attempts under way.
         probing: whether one of them is a probe of an open breaker.
         last_started: monotonic time at which the last attempt began, or the target's loop; None before both.
-        last_dead_ms: wall time at which a delivery last ended dead in this process, None before the first.
     """
 
     in_flight: int = 0
     probing: bool = False
     last_started: float | None = None
-    last_dead_ms: int | None = None
 
 
 class Gate:

@@ -11,6 +11,7 @@ import structlog
 from relay.config import Settings, TargetSettings
 from relay.delivery.reach import reach_digest
 from relay.errors import SecretUnreadable
+from relay.log_names import Log
 from relay.reload import Digests, digests
 from relay.standing import Ordering
 from relay.store.values import TargetEntry
@@ -82,7 +83,7 @@ def _reach(target: TargetSettings) -> str:
         return reach_digest(target)
     except SecretUnreadable as error:
         # Its attempts will say so too; what it costs here is one look at what waits.
-        _log.warning("secret_unreadable", target=target.name, error=str(error))
+        _log.warning(Log.SECRET_UNREADABLE, target=target.name, error=str(error))
         return ""
 
 

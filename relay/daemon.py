@@ -20,6 +20,7 @@ from relay.candidate import Candidate, Reader
 from relay.clock import Clock, SystemClock
 from relay.config import Settings
 from relay.errors import StoreError
+from relay.log_names import Log
 from relay.metrics import Metrics
 from relay.reloader import Reloader
 from relay.rooms import Rooms
@@ -87,7 +88,7 @@ class Daemon:
                 await store.open(present.entries)
                 return await self._run_rooms(store, disk, present)
             except StoreError as error:
-                _log.error("store_unusable", error=str(error))
+                _log.error(Log.STORE_UNUSABLE, error=str(error))
                 return Exit.STORE
             finally:
                 await store.close()
@@ -129,7 +130,7 @@ class Daemon:
         settings = self._settings
         systemd.notify("READY=1", f"STATUS=delivering to {len(settings.targets)} target(s)")
         _log.info(
-            "started",
+            Log.STARTED,
             version=self._version,
             targets=[target.name for target in settings.targets],
             store=settings.store.url,
@@ -143,7 +144,7 @@ class Daemon:
         except OSError as error:
             listen = _address(self._settings.admin.listen)
             advice = "another program listens there, or the address is not this machine's; change admin.listen"
-            _log.error("admin_not_started", listen=listen, error=error.strerror or str(error), advice=advice)
+            _log.error(Log.ADMIN_NOT_STARTED, listen=listen, error=error.strerror or str(error), advice=advice)
             return False
         return True
 
@@ -161,19 +162,19 @@ class Daemon:
         await asyncio.wait([failed], timeout=1)
         if failed.done():
             self._board.store_failure = failed.result()
-            _log.error("store_failed", error=failed.result())
+            _log.error(Log.STORE_FAILED, error=failed.result())
             return Exit.STORE
         for name, task in rooms.items():
             if task.cancelled():
-                _log.error("room_ended", room=name, detail="it was cancelled by itself")
+                _log.error(Log.ROOM_ENDED, room=name, detail="it was cancelled by itself")
             elif task.done():
-                _log.error("room_ended", room=name, exc_info=task.exception())
+                _log.error(Log.ROOM_ENDED, room=name, exc_info=task.exception())
         return Exit.CRASHED
 
     async def _take_down(self, tasks: Mapping[str, asyncio.Task[Any]], rooms: Rooms, failed: asyncio.Task[str]) -> None:
         self._board.stopping = True
         systemd.notify("STOPPING=1")
-        _log.info("stopping", signal=self._shutdown.by.name if self._shutdown.by else None)
+        _log.info(Log.STOPPING, signal=self._shutdown.by.name if self._shutdown.by else None)
         tasks["reload"].cancel()
         tasks["upstream"].cancel()
         await asyncio.wait([tasks["upstream"]], timeout=UPSTREAM_GRACE)
@@ -181,7 +182,7 @@ class Daemon:
         await self._shutdown.bounded(rooms.scheduler.drain(DRAIN_GRACE), DRAIN_GRACE + 1, failed)
         cut_off = await rooms.scheduler.drain(0.0)
         await asyncio.wait([tasks["scheduler"]], timeout=COMMIT_GRACE)
-        _log.info("stopped", attempts_cut_off=cut_off)
+        _log.info(Log.STOPPED, attempts_cut_off=cut_off)
 
 
 def _address(listen: tuple[str, int] | None) -> str:

@@ -15,6 +15,7 @@ from relay.candidate import Candidate, Reader
 from relay.clock import Clock
 from relay.config import InvalidConfig
 from relay.errors import ConfigError, RelayError
+from relay.log_names import Log
 from relay.metrics import Metrics
 from relay.reload import Changes, compare
 
@@ -86,7 +87,9 @@ class Reloader:
             StoreError: the store cannot be used.
         """
         if not self._reader.can_reload:
-            _log.warning("reload_not_available", advice="there is no file to read; restart with another configuration")
+            _log.warning(
+                Log.RELOAD_NOT_AVAILABLE, advice="there is no file to read; restart with another configuration"
+            )
             return
         systemd.notify("RELOADING=1", f"MONOTONIC_USEC={round(self._clock.mono() * 1e6)}")
         try:
@@ -96,7 +99,7 @@ class Reloader:
             return
         if not changes.paths:
             self._report(Reload.UNCHANGED, "the configuration is as it was")
-            _log.info("config_unchanged")
+            _log.info(Log.CONFIG_UNCHANGED)
             return
         await self._rooms.apply(candidate, changes, prepared)
         self._present = candidate
@@ -104,7 +107,7 @@ class Reloader:
         self._board.since_ms = self._clock.wall_ms()
         self._report(Reload.APPLIED, f"delivering to {len(candidate.settings.targets)} target(s)")
         _log.info(
-            "config_reloaded",
+            Log.CONFIG_RELOADED,
             generation=self._board.generation,
             changed=_shown(changes.paths),
             added=sorted(changes.added),
@@ -135,7 +138,7 @@ class Reloader:
             raise Refused([f"what it names could not be read within {DEADLINE:.0f} s"]) from None
         except Exception as error:
             # Even a defect of ours must not end a relay that works.
-            _log.exception("reload_crashed")
+            _log.exception(Log.RELOAD_CRASHED)
             raise Refused([f"an error of our own: {type(error).__name__}"]) from None
 
     def _refuse(self, problems: Sequence[str]) -> None:
@@ -143,7 +146,7 @@ class Reloader:
         self._report(Reload.REFUSED, f"the new configuration is refused ({len(problems)} problem(s)); the old goes on")
         self._board.refusal = tuple(shown)
         advice = "the old configuration goes on; correct the file (houdini-relay check), then reload again"
-        _log.error("config_refused", problems=shown, advice=advice)
+        _log.error(Log.CONFIG_REFUSED, problems=shown, advice=advice)
 
     def _report(self, result: Reload, sentence: str) -> None:
         self._board.reloaded_ms = self._clock.wall_ms()

@@ -23,6 +23,7 @@ from relay.delivery.settler import Context
 from relay.delivery.signer import public_keys
 from relay.delivery.target_client import TargetClient, connect
 from relay.errors import RelayError
+from relay.log_names import Log
 from relay.metrics import Metrics
 from relay.model import Event
 from relay.reload import Changes
@@ -168,7 +169,7 @@ class Rooms:
         limit, attempts = descriptors.raise_limit(), sum(target.concurrency for target in self.settings.targets)
         if missing := descriptors.shortage(limit, attempts):
             advice = f"raise the limit of open files by {missing} (LimitNOFILE=, ulimit -Hn), or lower `concurrency`"
-            _log.warning("file_limit_low", limit=limit, attempts=attempts, advice=advice)
+            _log.warning(Log.FILE_LIMIT_LOW, limit=limit, attempts=attempts, advice=advice)
 
     def _connect(self, target: TargetSettings) -> TargetClient:
         partner_id = self.settings.upstream.partner_id
@@ -182,7 +183,7 @@ class Rooms:
     def _retired(self, name: str, task: asyncio.Task[None]) -> None:
         self._retiring.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("client_not_closed", target=name, error=repr(error))
+            _log.error(Log.CLIENT_NOT_CLOSED, target=name, error=repr(error))
 
     def _make_admin(self) -> Admin | None:
         listen = self.settings.admin.listen

@@ -11,6 +11,8 @@ from typing import Any, Final, NoReturn
 
 import structlog
 
+from relay.log_names import Log
+
 STOP_DEADLINE: Final = 32.0
 """Seconds after the first signal at which the process ends whatever is left; the unit's stop timeout is longer."""
 FORCE_DEADLINE: Final = 3.0
@@ -84,7 +86,7 @@ def hold_reloads() -> None:
 def end_now(code: int, reason: str | None = None) -> NoReturn:
     """End the process without waiting for threads: one that hangs in a name look-up cannot be cancelled."""
     if reason is not None:
-        _log.error("ended_at_once", reason=reason, advice="what was under way is attempted again")
+        _log.error(Log.ENDED_AT_ONCE, reason=reason, detail="what was under way is attempted again")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

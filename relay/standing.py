@@ -115,6 +115,10 @@ class Standing:
         """As after a person's `resume`: neither paused by a person nor parked, and probed at once."""
         return replace(self, paused_ms=None, parked_ms=None, resumed_ms=now_ms).urged(now_ms)
 
+    def asked(self, now_ms: int) -> "Standing":
+        """As after a person's wish for one attempt: past the breaker, but not past a receiver's `Retry-After`."""
+        return self if self.breaker is Breaker.CLOSED else replace(self, probe_due_ms=now_ms)
+
     def urged(self, now_ms: int) -> "Standing":
         """As after something that makes an attempt worth while now: no waiting for a probe or a throttle."""
         probe_due_ms = None if self.breaker is Breaker.CLOSED else now_ms

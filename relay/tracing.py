@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from relay.log_names import Log
 from relay.model import Attempt, DeadReason, Delivery, DeliveryStatus, Event, Outcome
 
 if TYPE_CHECKING:
@@ -115,7 +116,9 @@ class Traces(Tracing):
             async with asyncio.timeout(CLOSE_GRACE):
                 await asyncio.to_thread(self._export.close)
         except TimeoutError:
-            _log.warning("spans_lost", advice="the collector did not take the last spans in time; nothing else is lost")
+            _log.warning(
+                Log.SPANS_LOST, detail="the collector did not take the last spans in time; nothing else is lost"
+            )
 
 
 def tracing_from(environ: Mapping[str, str], version: str) -> Tracing:
@@ -132,13 +135,13 @@ def tracing_from(environ: Mapping[str, str], version: str) -> Tracing:
         from relay.otel import SpanExport
     except ImportError as error:
         advice = 'pip install "houdini-relay[otel]", or unset OTEL_EXPORTER_OTLP_ENDPOINT'
-        _log.warning("tracing_unavailable", error=f"{error.name} is not installed", advice=advice)
+        _log.warning(Log.TRACING_UNAVAILABLE, error=f"{error.name} is not installed", advice=advice)
         return OFF
     try:
         return Traces(SpanExport(version))
     except (ValueError, OSError) as error:
         advice = "see the OTEL_ variables of its environment; everything but tracing goes on"
-        _log.warning("tracing_unavailable", error=str(error), advice=advice)
+        _log.warning(Log.TRACING_UNAVAILABLE, error=str(error), advice=advice)
         return OFF
 
 

@@ -11,6 +11,7 @@ from typing import Final, NoReturn
 import structlog
 
 from relay.clock import Clock
+from relay.log_names import Log
 from relay.vitals import Vitals
 
 _RETRY: Final = 1.0
@@ -51,9 +52,9 @@ class Watchdog:
         """Ping if all is well, and wait for the next time."""
         reasons = await self._vitals.reasons()
         if reasons and not self._withheld:
-            _log.error("watchdog_withheld", reasons=reasons, advice="if it stays, the service manager restarts us")
+            _log.error(Log.WATCHDOG_WITHHELD, reasons=reasons, detail="if it stays, the service manager restarts us")
         elif self._withheld and not reasons:
-            _log.info("watchdog_resumed")
+            _log.info(Log.WATCHDOG_RESUMED)
         self._withheld = bool(reasons)
         if not reasons:
             self._notify("WATCHDOG=1")

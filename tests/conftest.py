@@ -16,8 +16,9 @@ def no_blocking_calls() -> Iterator[None]:
     with blockbuster_ctx("relay", excluded_modules=["relay.simulator"]) as watch:
         # A traceback shows source lines: rare, and worth the read.
         watch.functions["os.stat"].can_block_in("linecache.py", {"checkcache", "updatecache"})
-        # The driver looks for a password file whenever it connects: local, small and rare.
-        watch.functions["os.stat"].can_block_in("asyncpg/connect_utils.py", {"_read_password_file"})
+        # Whenever it connects, the driver looks for a password file and certificates: local, small and rare.
+        for function in watch.functions.values():
+            function.can_block_in("asyncpg/connect_utils.py", {"_parse_connect_dsn_and_args"})
         yield
 
 

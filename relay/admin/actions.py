@@ -8,6 +8,7 @@ from relay.admin.answers import ApiError
 from relay.admin.context import Context
 from relay.admin.questions import ReplayQuestion, path_id, period
 from relay.admin.shapes import Shape, attempt_shape, unstored
+from relay.log_names import Log
 from relay.model import DeliveryStatus
 from relay.standing import Resume
 from relay.store.reads import DeliveryRow, Filter
@@ -34,7 +35,7 @@ class Actions:
     async def backfill(self) -> Shape:
         """Ask for a sweep now."""
         self._context.want_sweep("asked for")
-        _log.info("backfill_requested")
+        _log.info(Log.BACKFILL_REQUESTED)
         return {"requested": True}
 
     async def retry(self, delivery_id: str) -> Shape:
@@ -44,7 +45,7 @@ class Actions:
             change = await self._store.retry_now(row.id, self._context.clock.wall_ms())
             if change is Change.DONE:
                 self._context.control.wake(row.target)
-                _log.info("delivery_retried", delivery=row.id, target=row.target)
+                _log.info(Log.DELIVERY_RETRIED, delivery=row.id, target=row.target)
                 return {"delivery": row.id, "retried": True}
             if change is not Change.FINISHED:
                 raise await self._refusal(row, change)
@@ -57,7 +58,7 @@ class Actions:
         if change is not Change.DONE:
             raise await self._refusal(row, change)
         self._count_cancelled(row.target, 1)
-        _log.info("delivery_cancelled", delivery=row.id, target=row.target)
+        _log.info(Log.DELIVERY_CANCELLED, delivery=row.id, target=row.target)
         return {"delivery": row.id, "cancelled": True}
 
     async def replay(self, question: ReplayQuestion) -> Shape:
@@ -81,7 +82,7 @@ class Actions:
             count = await self._replay_all(only, dry_run=False)
         finally:
             self._replaying = False
-        _log.info("replayed", target=question.target, status=question.status, count=count)
+        _log.info(Log.REPLAYED, target=question.target, status=question.status, count=count)
         return {"count": count}
 
     async def pause(self, name: str) -> Shape:
@@ -102,7 +103,7 @@ class Actions:
         """Make one attempt of a `relay.test` event now, past pause, park and breaker, changing none of them."""
         await self._demand_configured(name)
         attempt = await self._context.control.test(name)
-        _log.info("target_tested", target=name, outcome=attempt.outcome.value)
+        _log.info(Log.TARGET_TESTED, target=name, outcome=attempt.outcome.value)
         return {"target": name, "attempt": attempt_shape(unstored(attempt))}
 
     async def forget(self, name: str) -> Shape:
@@ -116,7 +117,7 @@ class Actions:
         while ended := await self._store.forget(name, PAGE, self._context.clock.wall_ms()):
             self._count_cancelled(name, ended)
             count += ended
-        _log.info("target_forgotten", target=name, cancelled=count)
+        _log.info(Log.TARGET_FORGOTTEN, target=name, cancelled=count)
         return {"target": name, "cancelled": count}
 
     async def _replay_all(self, only: Filter, *, dry_run: bool) -> int:
@@ -141,10 +142,14 @@ class Actions:
         if last.status in _UNFINISHED:
             raise ApiError(409, "under_way", f"it is being sent again already, as delivery {last.id}")
         if not await self._store.replay(row.target, [row.webhook_id], self._context.clock.wall_ms()):
-            raise ApiError(409, "not_replayed", "its event is gone, so it cannot be sent again")
+            raise ApiError(
+                409,
+                "not_replayed",
+                "it is not sent: its event is gone, or the target is latest_only and the order has a newer event",
+            )
         self._context.control.wake(row.target)
         made = await self._last_of(row)
-        _log.info("delivery_replayed", delivery=row.id, target=row.target, replay=made.id)
+        _log.info(Log.DELIVERY_REPLAYED, delivery=row.id, target=row.target, replay=made.id)
         return made.id
 
     async def _last_of(self, row: DeliveryRow) -> DeliveryRow:

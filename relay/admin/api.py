@@ -18,6 +18,7 @@ from relay.admin.overview import read_overview
 from relay.admin.questions import AuditQuestion, BackupQuestion, NoQuestion, moment_ms, read_question
 from relay.admin.views import Views
 from relay.errors import SecretUnreadable, StoreBroken, StoreError
+from relay.log_names import Log
 
 AUDIT_PATH: Final = "/api/v1/audit"
 BACKUP_PATH: Final = "/api/v1/store/backup"
@@ -77,10 +78,10 @@ class Api:
         reason = self._context.board.gate.reason
         if question.repair and reason is not None:
             raise ApiError(409, "not_accepting", f"nothing is accepted now, so nothing can be repaired: {reason}")
-        _log.info("audit_began", since=question.since, target=question.target, repair=question.repair)
+        _log.info(Log.AUDIT_BEGAN, since=question.since, target=question.target, repair=question.repair)
         report = await self._auditor.run(since_ms, question.target, repair=question.repair)
         _log.info(
-            "audit_ended",
+            Log.AUDIT_ENDED,
             compared=report.compared,
             differences=len(report.differences),
             repaired=len(report.repaired),
@@ -98,7 +99,7 @@ class Api:
         except StoreError as error:
             raise ApiError(409, "backup_failed", str(error)) from None
         size = await asyncio.to_thread(lambda: path.stat().st_size)
-        _log.info("store_backed_up", path=str(path), bytes=size)
+        _log.info(Log.STORE_BACKED_UP, path=str(path), bytes=size)
         return json_answer({"path": str(path), "bytes": size})
 
     async def keys(self, request: web.Request) -> web.Response:

@@ -22,6 +22,7 @@ from relay.admin.stream import STREAM_PATH, Stream
 from relay.admin.views import Views
 from relay.config import AdminSettings
 from relay.errors import StoreError
+from relay.log_names import Log
 
 _log = structlog.get_logger()
 
@@ -74,7 +75,7 @@ class Admin:
             await api.begin()
         except StoreError as error:
             # A store that fails ends the process by itself; until then health has to answer.
-            _log.error("audit_not_prepared", error=str(error))
+            _log.error(Log.AUDIT_NOT_PREPARED, error=str(error))
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2.0)
         await self._runner.setup()
         await Site(self._runner, *self._listen).start()

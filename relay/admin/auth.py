@@ -23,6 +23,8 @@ from relay.config import AdminSettings
 from relay.config.addresses import is_loopback_host
 from relay.config.urls import Url, parse_host, parse_url
 from relay.errors import SecretUnreadable
+from relay.log import Sampler
+from relay.log_names import Log
 from relay.secret import Secret
 
 OPEN_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -74,6 +76,7 @@ class Gatekeeper:
         self._failures = FailedLogins()
         self._clock = clock
         self._token_unreadable = False
+        self._login_failures = Sampler()
         self.reconfigure(settings)
 
     def reconfigure(self, settings: AdminSettings) -> None:
@@ -137,7 +140,9 @@ class Gatekeeper:
             raise ApiError(429, "too_many_failures", "too many wrong tokens from this address; wait a little", headers)
         if not right:
             self._failures.note(address, now)
-            _log.warning("admin_login_failed", address=address)
+            suppressed = self._login_failures.admit(now)
+            if suppressed is not None:
+                _log.warning(Log.ADMIN_LOGIN_FAILED, address=address, suppressed=suppressed)
             raise _unauthorized("this is not the token in `admin.token`")
 
     async def _check_form(self, request: web.Request) -> None:
@@ -156,7 +161,7 @@ class Gatekeeper:
             value = await asyncio.to_thread(token.reveal)
         except SecretUnreadable as error:
             if not self._token_unreadable:
-                _log.error("admin_token_unreadable", error=str(error))
+                _log.error(Log.ADMIN_TOKEN_UNREADABLE, error=str(error))
             self._token_unreadable = True
             raise ApiError(503, "token_unreadable", "admin.token cannot be read now; the log says why") from None
         self._token_unreadable = False

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from relay.admin.answers import ApiError, error_answer, set_safe_headers
 from relay.log import Sampler
+from relay.log_names import Log
 
 MOST_CONNECTIONS: Final = 256
 """At a time; more are closed at once, so that they cannot use up the descriptors that deliveries need."""
@@ -35,7 +36,7 @@ class Connection(web.RequestHandler):
         if status == HTTPStatus.BAD_REQUEST:
             response = error_answer(ApiError(status, "bad_request", "this is not HTTP that can be understood"))
         else:
-            _log.error("admin_request_failed", exc_info=exc)
+            _log.error(Log.ADMIN_REQUEST_FAILED, exc_info=exc)
             response = error_answer(ApiError(status, "internal_error", "an error of our own; the log has the details"))
         set_safe_headers(response)
         response.force_close()
@@ -78,5 +79,5 @@ class Site(web.BaseSite):
             return Connection(server, loop=loop, keepalive_timeout=IDLE, access_log=no_log)
         suppressed = self._refusals.admit(loop.time())
         if suppressed is not None:
-            _log.warning("admin_connection_refused", most=MOST_CONNECTIONS, suppressed=suppressed)
+            _log.warning(Log.ADMIN_CONNECTION_REFUSED, most=MOST_CONNECTIONS, suppressed=suppressed)
         return _Refusal()

@@ -14,6 +14,7 @@ from relay.admin.auth import SIGN_IN_PATH, Gatekeeper, browser_of
 from relay.admin.dashboard import Dashboard, replay_question
 from relay.admin.pages import Pages, own_path, see_other
 from relay.admin.sessions import Sessions
+from relay.log_names import Log
 
 _TEST: Final = "/targets/{name}/test"
 _FORGET: Final = "/targets/{name}/forget"
@@ -69,7 +70,7 @@ class Forms:
             browser = await self._gatekeeper.sign_in(request, str(form.get("token", "")))
         except ApiError as error:
             return self._door(request, wanted, error)
-        _log.info("admin_signed_in", address=request.remote)
+        _log.info(Log.ADMIN_SIGNED_IN, address=request.remote)
         response = see_other(wanted)
         self._pages.keep(request, response, browser)
         return response

@@ -11,9 +11,14 @@ from aiohttp.typedefs import Handler, Middleware
 from relay.admin.answers import ApiError
 from relay.admin.auth import BODY_CAP
 from relay.errors import StoreError, UpstreamError
+from relay.log import Sampler
+from relay.log_names import Log
 
 REQUEST_DEADLINE: Final = 30.0
 """Seconds for a whole request, its body included."""
+
+_SHOWN: Final = 200
+"""Characters of what a caller sent that a log line takes."""
 
 _SENTENCES: Final[Mapping[int, tuple[str, str]]] = {
     400: ("bad_request", "this is not a request that can be understood"),
@@ -31,18 +36,19 @@ ShowError = Callable[[web.Request, ApiError], web.StreamResponse]
 
 def answer_errors(show: ShowError) -> Middleware:
     """A middleware that turns whatever is raised into an answer; what is not understood is logged, never shown."""
+    defects = Sampler()
 
     @web.middleware
     async def answered(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             return await handler(request)
         except Exception as error:
-            return show(request, _said(error, request))
+            return show(request, _said(error, request, defects))
 
     return answered
 
 
-def _said(error: Exception, request: web.Request) -> ApiError:
+def _said(error: Exception, request: web.Request, defects: Sampler) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, web.HTTPException):
@@ -51,7 +57,10 @@ def _said(error: Exception, request: web.Request) -> ApiError:
         return ApiError(503, "store_unavailable", f"store: {error}")
     if isinstance(error, UpstreamError):
         return ApiError(502, "upstream_unavailable", str(error))
-    _log.error("admin_request_failed", method=request.method, path=request.path, exc_info=error)
+    suppressed = defects.admit(asyncio.get_running_loop().time())
+    if suppressed is not None:
+        names = {"method": request.method[:_SHOWN], "path": request.path[:_SHOWN]}
+        _log.error(Log.ADMIN_REQUEST_FAILED, **names, suppressed=suppressed, exc_info=error)
     return ApiError(500, "internal_error", "an error of our own; the log has the details")
 
 

@@ -8,7 +8,7 @@ from prometheus_client import Counter
 
 from relay.admin.context import Context
 from relay.admin.health import limits_of
-from relay.admin.status import GAPS_SHOWN, WINDOW, Facts, TargetFacts, status_document
+from relay.admin.status import DEAD_EXAMINED, GAPS_SHOWN, WINDOW, Facts, TargetFacts, status_document
 from relay.recent import Hour
 from relay.store.base import Store
 from relay.store.values import Gap
@@ -29,7 +29,7 @@ async def read_overview(context: Context) -> dict[str, Any]:
         board=context.board,
         targets=targets,
         backlog=await context.store.backlog(),
-        dead=_count(context.metrics.deliveries, "target", status="dead"),
+        dead=await context.store.dead_letters(DEAD_EXAMINED),
         sweeps=_count(context.metrics.sweeps, "result"),
         gaps=await _gaps(context.store),
         size_bytes=await context.store.size_bytes(),

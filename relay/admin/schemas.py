@@ -114,9 +114,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             gate=TEXT_,
         ),
         gaps=listed(ref("Gap")),
-        targets=listed(
-            also(TARGET, "A target and how it has done lately.", dead_since_start=COUNT, last_hour=ref("LastHour"))
-        ),
+        targets=listed(also(TARGET, "A target and how it has done lately.", dead=COUNT, last_hour=ref("LastHour"))),
         store=thing("The store.", size_bytes=COUNT, failure=TEXT_),
     ),
     "Gap": {

@@ -12,6 +12,7 @@ from relay.admin.shapes import moment, target_shape
 from relay.board import Board, Reload, TargetBoard, UpstreamState
 from relay.model import iso_utc
 from relay.standing import Breaker, Standing
+from relay.store.reads import DeadLetters
 from relay.store.values import Backlog, Gap
 
 LAGGING: Final = 900.0
@@ -19,6 +20,8 @@ LAGGING: Final = 900.0
 WINDOW: Final = 47 * 3600.0
 """Seconds of a gap that the 48 h which REST shows surely cover, with an hour to spare (as in `relay.upstream.gaps`)."""
 GAPS_SHOWN: Final = 20
+DEAD_EXAMINED: Final = 1000
+"""Dead deliveries of a target that are looked at; beyond that the number is a lower bound."""
 FRESH_DEATH: Final = 3600.0
 """Seconds for which a delivery that ended dead counts as something wrong now."""
 _NOTHING: Final = Backlog(0, None, None, Standing())
@@ -40,7 +43,7 @@ class Facts:
     Attributes:
         targets: those that are configured.
         backlog: what these, and those that no longer are, still have to get.
-        dead: target -> deliveries that ended dead since the process began.
+        dead: target -> what ended dead there and was not sent again since.
         sweeps: result -> sweeps that ended so since the process began.
         gaps: the last gaps, newest first.
         size_bytes: how much room the store takes.
@@ -52,7 +55,7 @@ class Facts:
     board: Board
     targets: Sequence[TargetFacts]
     backlog: Mapping[str, Backlog]
-    dead: Mapping[str, int]
+    dead: Mapping[str, DeadLetters]
     sweeps: Mapping[str, int]
     gaps: Sequence[Gap]
     size_bytes: int
@@ -142,12 +145,21 @@ def _judge_target(target: TargetFacts, facts: Facts, found: Findings) -> None:
         _judge_stopped(target.name, waiting, found)
     else:
         _judge_sending(target, waiting, facts, found)
-    if dead := facts.dead.get(target.name, 0):
-        last_ms = facts.board.targets.get(target.name, TargetBoard()).last_dead_ms
-        message = f"{counted(dead, 'delivery', 'deliveries')} ended dead since the relay started"
-        advice = "`houdini-relay audit` names them, with --repair it sends them again"
-        fresh = last_ms is not None and facts.now_ms - last_ms < FRESH_DEATH * 1000
+    if (dead := facts.dead.get(target.name, DeadLetters())).count:
+        message = (
+            f"{_dead_words(dead.count)} ended dead and {'was' if dead.count == 1 else 'were'} not sent again since"
+        )
+        advice = (
+            f"see `deliveries list --target {target.name} --status dead`; "
+            f"`houdini-relay replay --target {target.name}` sends them again"
+        )
+        fresh = dead.last_ms is not None and facts.now_ms - dead.last_ms < FRESH_DEATH * 1000
         (found.problem if fresh else found.note)(subject, message, advice)
+
+
+def _dead_words(count: int) -> str:
+    more = "at least " if count >= DEAD_EXAMINED else ""
+    return more + counted(count, "delivery", "deliveries")
 
 
 def _judge_stopped(name: str, waiting: Backlog, found: Findings) -> None:
@@ -261,7 +273,7 @@ def _target(name: str, url: str | None, facts: Facts) -> dict[str, Any]:
     board = facts.board.targets.get(name, TargetBoard())
     waiting = facts.backlog.get(name, _NOTHING)
     shape = target_shape(name, url, waiting, facts.now_ms, probing=board.probing, in_flight=board.in_flight)
-    return shape | {"dead_since_start": facts.dead.get(name, 0)}
+    return shape | {"dead": facts.dead.get(name, DeadLetters()).count}
 
 
 def _age(backlog: Backlog, now_ms: int) -> float | None:

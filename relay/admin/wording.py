@@ -60,7 +60,7 @@ class Verdict:
 def verdict(status: Mapping[str, Any]) -> Verdict:
     """What the whole of `status` comes to."""
     kept = [target for target in status["targets"] if target["state"] != "orphaned"]
-    waiting, dead = sum(target["pending"] for target in kept), sum(target["dead_since_start"] for target in kept)
+    waiting, dead = sum(target["pending"] for target in kept), sum(target["dead"] for target in kept)
     queue = f"{counted(waiting, 'delivery', 'deliveries')} waiting"
     if status["problems"]:
         count = len(status["problems"])
@@ -76,7 +76,7 @@ def verdict(status: Mapping[str, Any]) -> Verdict:
     if waiting:
         return Verdict("busy", "All is well", f"{queue}, and on the way.")
     if dead:
-        ended = f"{counted(dead, 'delivery', 'deliveries')} ended dead since the relay started"
+        ended = f"{counted(dead, 'delivery', 'deliveries')} ended dead and not sent again"
         return Verdict("busy", "Nothing is waiting", f"But {ended}: see what is worth knowing below.")
     return Verdict("good", "Everything is delivered", "Nothing is waiting at any target.")
 

@@ -83,7 +83,7 @@ def show(delivery_id: str, config_path: Path, as_json: bool) -> None:
 def retry(delivery_id: str, config_path: Path, as_json: bool) -> None:
     """Attempt a waiting delivery now, or send a finished one again.
 
-    A waiting one goes first, past breaker and throttle; a finished one is
+    A waiting one goes first, past the breaker; a finished one is
     replayed under its old webhook id. Exit codes: 0 done, 1 it cannot be
     done now (the message says why), 2 there is none of this id, 3 the relay
     does not run or cannot be asked.

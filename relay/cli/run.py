@@ -12,6 +12,7 @@ from relay import __version__, log
 from relay.cli.options import config_option, load_settings
 from relay.config import Settings
 from relay.daemon import Daemon, Exit
+from relay.log_names import Log
 from relay.shutdown import end_now, hold_reloads
 
 
@@ -38,5 +39,5 @@ async def _run(settings: Settings, load: Callable[[], Settings]) -> int:
     try:
         return await Daemon(settings, __version__, load=load).run()
     except Exception:
-        structlog.get_logger().exception("crashed")
+        structlog.get_logger().exception(Log.CRASHED)
         return Exit.CRASHED

@@ -90,7 +90,10 @@ def after(standing: Standing, attempt: Attempt, delivery: Delivery, policy: Brea
     else:
         standing = replace(standing, last_error=attempt.error or f"status {attempt.status_code}")
         if attempt.outcome is not Outcome.GONE:
-            standing = _after_failure(standing, delivery, policy, now_ms)
+            if retry.speaks_of_event(attempt, delivery, standing):
+                standing = _after_refused_event(standing, delivery, policy, now_ms)
+            else:
+                standing = _after_failure(standing, delivery, policy, now_ms)
             standing = _slowed(standing, attempt, policy, now_ms)
     if retry.asks_to_stop(attempt) and standing.parked_ms is None:
         standing = replace(standing, parked_ms=now_ms)
@@ -156,6 +159,16 @@ def _after_failure(standing: Standing, delivery: Delivery, policy: BreakerPolicy
         opens = failing.failures >= policy.failures and failing.several_orders
         return _opened(failing, policy, now_ms) if opens else failing
     return _after_vain_probe(failing, policy, now_ms) if delivery.probe else failing
+
+
+def _after_refused_event(standing: Standing, delivery: Delivery, policy: BreakerPolicy, now_ms: int) -> Standing:
+    """The target is well, only this event is not: no failure of the target, and the next probe comes soon.
+
+    Otherwise events that a receiver never takes would keep its breaker open, or open it, and everything else waits.
+    """
+    if standing.breaker is Breaker.CLOSED or not delivery.probe:
+        return standing
+    return replace(standing, probe_due_ms=now_ms + round(policy.probe_initial * 1000))
 
 
 def _opened(standing: Standing, policy: BreakerPolicy, now_ms: int) -> Standing:

@@ -10,9 +10,10 @@ from typing import Final
 
 import structlog
 
-from relay.board import Board, TargetBoard
+from relay.board import Board
 from relay.config import TargetSettings
 from relay.delivery.settler import Context
+from relay.log_names import Log
 from relay.model import DeliveryStatus
 from relay.notice import NOTICE_LIFE
 
@@ -90,7 +91,7 @@ class Janitor:
                 await self._clock.sleep(PAUSE)
             if here:
                 advice = "they are dead (expired); when the receiver is right again: houdini-relay replay"
-                _log.error("deliveries_expired", target=name, count=here, advice=advice)
+                _log.error(Log.DELIVERIES_EXPIRED, target=name, count=here, advice=advice)
             ended += here
         return ended
 
@@ -106,7 +107,7 @@ class Janitor:
                 break
             await self._clock.sleep(PAUSE)
         if removed:
-            _log.info("pruned", rows=removed)
+            _log.info(Log.PRUNED, rows=removed)
         return removed
 
     async def _expire_notices(self, target: str) -> int:
@@ -117,7 +118,7 @@ class Janitor:
             self._metrics.deliveries.labels(target, DeliveryStatus.DEAD.value).inc(count)
             await self._clock.sleep(PAUSE)
         if ended:
-            _log.warning("notices_expired", target=target, count=ended)
+            _log.warning(Log.NOTICES_EXPIRED, target=target, count=ended)
         return ended
 
     async def _trim(self, target: TargetSettings) -> int:
@@ -139,7 +140,7 @@ class Janitor:
         if burst.count == 0 or (burst.said_at is not None and now - burst.said_at < BURST):
             return
         _log.error(
-            "deliveries_overflowed",
+            Log.DELIVERIES_OVERFLOWED,
             target=target.name,
             count=burst.count,
             max_pending=target.max_pending,
@@ -150,7 +151,6 @@ class Janitor:
     def _count(self, target: str, ended: int) -> None:
         if ended:
             self._metrics.deliveries.labels(target, DeliveryStatus.DEAD.value).inc(ended)
-            self._board.targets.setdefault(target, TargetBoard()).last_dead_ms = self._clock.wall_ms()
 
     async def _run_overflow(self) -> None:
         while True:

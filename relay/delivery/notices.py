@@ -17,6 +17,7 @@ from relay.delivery.notice_facts import Deaths, Disk, Facts, Refusal, Target, Up
 from relay.delivery.notice_rules import FIRST, judge
 from relay.delivery.settler import Context
 from relay.errors import StoreError
+from relay.log_names import Log
 from relay.model import Event
 from relay.store.disk import DiskLevel, DiskWatch
 from relay.store.notices import NoticeWriter
@@ -87,7 +88,7 @@ class Notices:
                 now_ms = self._clock.wall_ms()
                 await self._writer.write(judge(Facts(now_ms, self._running(), deaths=deaths), {})[0], now_ms)
         except (StoreError, TimeoutError) as error:
-            _log.warning("notices_not_written", deliveries=sum(sum(one.reasons.values()) for one in deaths),
+            _log.warning(Log.NOTICES_NOT_WRITTEN, deliveries=sum(sum(one.reasons.values()) for one in deaths),
                          error=str(error) or "the store did not answer in time")  # fmt: skip
 
     async def _look(self) -> Facts:
@@ -150,7 +151,7 @@ class Notices:
             try:
                 self._open = {} if text is None else msgspec.json.decode(text, type=dict[str, int])
             except msgspec.DecodeError as error:
-                _log.warning("open_notices_forgotten", error=str(error))
+                _log.warning(Log.OPEN_NOTICES_FORGOTTEN, error=str(error))
                 self._open = {}
         return self._open
 

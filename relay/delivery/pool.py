@@ -14,6 +14,7 @@ from relay.clock import Clock
 from relay.delivery.connection import Connection
 from relay.delivery.dialing import Progress
 from relay.delivery.failures import AttemptFailed
+from relay.log_names import Log
 from relay.model import FailureKind
 
 IDLE_LIMIT_S: Final = 4.0
@@ -86,7 +87,7 @@ class Pool:
             async with asyncio.timeout(CLOSE_GRACE_S):
                 await self._all_gone.wait()
         except TimeoutError:
-            log.warning("webhook_connections_left_open", count=len(self._open), waited_s=CLOSE_GRACE_S)
+            log.warning(Log.WEBHOOK_CONNECTIONS_LEFT_OPEN, count=len(self._open), seconds=CLOSE_GRACE_S)
 
     def _forget(self, connection: Connection) -> None:
         self._open.discard(connection)

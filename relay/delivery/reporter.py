@@ -7,6 +7,7 @@ import structlog
 from relay.board import TargetBoard
 from relay.delivery.settler import Context, Settled
 from relay.log import Sampler
+from relay.log_names import Log
 from relay.model import Attempt, Delivery, DeliveryStatus, Outcome, iso_utc
 from relay.standing import Breaker, Standing
 from relay.store.values import Settlement
@@ -54,8 +55,6 @@ class Reporter:
             self._error = attempt.error or f"status {attempt.status_code}"
         self._say_failing(delivery)
         if settlement.status is DeliveryStatus.DEAD:
-            if delivery.event.facts is not None:  # a notice that died is nothing that anybody has to see to
-                self._board.last_dead_ms = self._context.clock.wall_ms()
             reason = settlement.reason.value if settlement.reason else None
             self._say_dead(delivery, reason)
         self._context.board.live.publish("attempt", _told(delivery, settlement))
@@ -90,18 +89,18 @@ class Reporter:
         pending = backlog.pending if backlog else 0
         if now.breaker is Breaker.OPEN:
             _log.warning(
-                "breaker_opened",
+                Log.BREAKER_OPENED,
                 target=self._target,
                 failures=now.failures,
                 error=now.last_error,
                 pending=pending,
                 suppressed=suppressed,
-                advice="its deliveries wait and use up no attempts; probes go on by themselves until it answers 2xx",
+                advice="see why its receiver fails; its deliveries wait, and probes go on until it answers 2xx",
             )
             return
         since = None if before.breaker_changed_ms is None else iso_utc(before.breaker_changed_ms)
         _log.info(
-            "breaker_closed",
+            Log.BREAKER_CLOSED,
             target=self._target,
             failures=before.failures,
             since=since,
@@ -111,7 +110,7 @@ class Reporter:
 
     def _say_parked(self, standing: Standing) -> None:
         _log.error(
-            "target_parked",
+            Log.TARGET_PARKED,
             target=self._target,
             error=standing.last_error,
             advice=f"its receiver wants nothing more (410, or webhook-delivery: disable); deliveries are kept until: "
@@ -124,7 +123,7 @@ class Reporter:
             return
         until = None if standing.throttled_until_ms is None else iso_utc(standing.throttled_until_ms)
         _log.warning(
-            "target_throttled",
+            Log.TARGET_THROTTLED,
             target=self._target,
             error=standing.last_error,
             until=until,
@@ -139,15 +138,15 @@ class Reporter:
             return
         self._said_failing, self._said_at = failing, now
         if failing:
-            _log.warning("target_failing", target=self._target, error=self._error, order=delivery.event.lane)
+            _log.warning(Log.TARGET_FAILING, target=self._target, error=self._error, order=delivery.event.lane)
         else:
-            _log.info("target_answers_again", target=self._target)
+            _log.info(Log.TARGET_ANSWERS_AGAIN, target=self._target)
 
     def _say_dead(self, delivery: Delivery, reason: str | None) -> None:
         suppressed = self._deaths.admit(self._context.clock.mono())
         if suppressed is not None:
             _log.error(
-                "delivery_dead",
+                Log.DELIVERY_DEAD,
                 target=self._target,
                 order=delivery.event.lane,
                 webhook_id=delivery.event.webhook_id,
@@ -184,4 +183,6 @@ def _is_slower(before: Standing, now: Standing, now_ms: int) -> bool:
     """Whether a throttle has begun: not one that is only prolonged."""
     held = before.throttled_until_ms is not None and before.throttled_until_ms > now_ms
     begins = now.throttled_until_ms is not None and now.throttled_until_ms > now_ms and not held
-    return begins or (before.allowance is None and now.allowance is not None)
+    # After a breaker has closed the allowance is a slow start, not a wish of the receiver's.
+    slowed = before.allowance is None and now.allowance is not None and now.last_error is not None
+    return begins or slowed

@@ -159,15 +159,19 @@ def retry_after(headers: Mapping[str, str], now_ms: int, most: float) -> float:
     return min(max(asked, 0.0), most)
 
 
-def _is_refused_alone(attempt: Attempt, delivery: Delivery, standing: Standing) -> bool:
-    """Whether it is this event that is refused, not everything: the target has taken others meanwhile.
-
-    A probe never says so: while the breaker is open, everything fails.
-    """
-    if attempt.outcome is not Outcome.REFUSED or delivery.probe or delivery.attempts_made + 1 < REFUSED_AFTER:
+def speaks_of_event(attempt: Attempt, delivery: Delivery, standing: Standing) -> bool:
+    """Whether this refusal is about this one event: the target has taken others since its first attempt."""
+    if attempt.outcome is not Outcome.REFUSED:
         return False
     since_ms = attempt.at_ms if delivery.first_attempt_ms is None else delivery.first_attempt_ms
     return standing.answered_other(delivery.event.lane, since_ms)
+
+
+def _is_refused_alone(attempt: Attempt, delivery: Delivery, standing: Standing) -> bool:
+    """Whether it is refused for good. A probe never says so: while the breaker is open, everything fails."""
+    if delivery.probe or delivery.attempts_made + 1 < REFUSED_AFTER:
+        return False
+    return speaks_of_event(attempt, delivery, standing)
 
 
 def _wishes(attempt: Attempt) -> frozenset[str]:

@@ -1,6 +1,7 @@
 """Store to target: every target has its own slots and its own loop, so one bad target delays nobody else."""
 
 import asyncio
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
@@ -11,12 +12,18 @@ from relay.clock import ClockWatch
 from relay.config import TargetSettings
 from relay.delivery.settler import Context, Settler, policy_of
 from relay.delivery.target_loop import Client, TargetLoop
+from relay.log_names import Log
 from relay.model import Attempt, DeliveryStatus, iso_utc
 from relay.standing import Breaker, Resume
 from relay.store.values import Backlog
 
 CLOCK_TICK: Final = 5.0
 """Seconds between looks at the clocks."""
+LOOKS_A_MARK: Final = 12
+"""Looks between two marks of the wall time in the store."""
+STEP_BACK: Final = 30.0
+"""Seconds by which the wall clock may lie before the last mark at a start without counting as set back."""
+WALL_KEY: Final = "wall_ms"
 
 _log = structlog.get_logger()
 
@@ -52,7 +59,8 @@ class Scheduler:
 
     async def run(self) -> None:
         """Deliver until cancelled or drained."""
-        await self._look_back()
+        await self.look_back()
+        await self.mark_time()
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(self._watch_clock(), name="delivery-clock")
             settling = tasks.create_task(self._settler.run(), name="settler")
@@ -112,7 +120,7 @@ class Scheduler:
         """Keep a target's deliveries without sending them; False when a person has paused it already."""
         paused = await self._store.pause(target, self._clock.wall_ms())
         if paused:
-            _log.info("target_paused", target=target)
+            _log.info(Log.TARGET_PAUSED, target=target)
         return paused
 
     async def resume(self, target: str) -> Resume:
@@ -122,7 +130,7 @@ class Scheduler:
             return Resume.PAUSED_BY_CONFIG
         if not await self._store.resume(target, self._clock.wall_ms()):
             return Resume.NOT_STOPPED
-        _log.info("target_resumed", target=target)
+        _log.info(Log.TARGET_RESUMED, target=target)
         self.wake(target)
         return Resume.DONE
 
@@ -144,11 +152,15 @@ class Scheduler:
         jump = self._clock_watch.look(self._clock.wall_ms(), self._clock.mono())
         if jump is None:
             return
-        _log.warning("wall_clock_jumped", seconds=jump.seconds)
+        _log.warning(Log.WALL_CLOCK_JUMPED, seconds=jump.seconds)
         if jump.seconds < 0:
             for name in self._loops:
                 await self._store.shift_due(name, round(jump.seconds * 1000), self._clock.wall_ms())
         self._on_due(self._loops)
+
+    async def mark_time(self) -> None:
+        """Remember the wall clock, so that the next process can tell when it has been set back in between."""
+        await self._store.meta_set(WALL_KEY, str(self._clock.wall_ms()))
 
     async def drain(self, grace: float) -> int:
         """Stop claiming, let attempts under way finish; returns how many were cut off after `grace` seconds."""
@@ -158,13 +170,21 @@ class Scheduler:
 
     async def _watch_clock(self) -> None:
         while True:
-            await self._clock.sleep(CLOCK_TICK)
-            await self.look_at_clock()
+            for _ in range(LOOKS_A_MARK):
+                await self._clock.sleep(CLOCK_TICK)
+                await self.look_at_clock()
+            await self.mark_time()
 
-    async def _look_back(self) -> None:
+    async def look_back(self) -> None:
         """Say what waits from earlier; undo due times that only a wrong clock can have written."""
         now_ms = self._clock.wall_ms()
+        ahead_ms = int(await self._store.meta_get(WALL_KEY) or 0) - now_ms
+        set_back = ahead_ms > STEP_BACK * 1000
+        if set_back:
+            _log.warning(Log.WALL_CLOCK_JUMPED, seconds=-ahead_ms / 1000)
         for name, loop in self._loops.items():
+            if set_back:
+                await self._store.shift_due(name, -ahead_ms, now_ms)
             await self._store.clamp_due(name, now_ms + round(loop.longest_wait * 1000))
         for name, backlog in (await self._store.backlog()).items():
             _say_left(name, backlog)
@@ -184,15 +204,17 @@ def _say_left(name: str, backlog: Backlog) -> None:
     standing, pending = backlog.standing, backlog.pending
     if not standing.configured:
         advice = "its deliveries are kept; configure it again to deliver them"
-        _log.warning("target_orphaned", target=name, pending=pending, advice=advice)
+        _log.warning(Log.TARGET_ORPHANED, target=name, pending=pending, advice=advice)
     elif standing.parked_ms is not None or standing.paused_ms is not None:
         advice = f"its deliveries are kept until: houdini-relay targets resume {name}"
-        _log.error("target_stopped", target=name, state=standing.state, pending=pending, advice=advice)
+        # Who paused it knows; that a receiver wants nothing more, perhaps nobody does.
+        level = logging.WARNING if standing.parked_ms is None else logging.ERROR
+        _log.log(level, Log.TARGET_STOPPED, target=name, state=standing.state, pending=pending, advice=advice)
     elif standing.paused_by_config:
         advice = "its deliveries are kept until its `paused` is false"
-        _log.warning("target_stopped", target=name, state=standing.state, pending=pending, advice=advice)
+        _log.warning(Log.TARGET_STOPPED, target=name, state=standing.state, pending=pending, advice=advice)
     elif standing.breaker is not Breaker.CLOSED:
         since = None if standing.breaker_changed_ms is None else iso_utc(standing.breaker_changed_ms)
-        _log.warning("target_failing", target=name, since=since, pending=pending, error=standing.last_error)
+        _log.warning(Log.TARGET_FAILING, target=name, since=since, pending=pending, error=standing.last_error)
     elif pending:
-        _log.info("target_backlog", target=name, pending=pending)
+        _log.info(Log.TARGET_BACKLOG, target=name, pending=pending)

@@ -23,6 +23,8 @@ from relay.delivery.lookup import Lookup
 from relay.delivery.pool import Pool
 from relay.delivery.request import PostRequest
 from relay.delivery.route import Route
+from relay.log import Sampler
+from relay.log_names import Log
 from relay.model import Attempt, FailureKind, Outcome
 
 KEEP_CAP: Final = 4 * 1024
@@ -51,10 +53,17 @@ class Sender:
         user_agent = f"houdini-relay/{version}"
         self._pool = Pool(Dialer(route, lookup, clock, user_agent).dial, clock)
         self._hidden = route.hidden
+        self._host, self._defects = route.host_header, Sampler()
         lines = [f"POST {route.request_target} HTTP/1.1", f"host: {route.host_header}", f"user-agent: {user_agent}"]
         if route.proxy is not None and not route.tunnelled and route.proxy_authorization is not None:
             lines.append(f"proxy-authorization: {route.proxy_authorization}")
         self._head = "\r\n".join([*lines, "accept: */*\r\n"])
+
+    def _unexpected(self, fault: Exception) -> AttemptFailed:
+        name = type(fault).__name__
+        if (suppressed := self._defects.admit(self._clock.mono())) is not None:
+            log.error(Log.ATTEMPT_FAILED_UNEXPECTEDLY, host=self._host, error=name, suppressed=suppressed)
+        return AttemptFailed(FailureKind.REQUEST, f"unexpected {name}")
 
     async def close(self) -> None:
         """Close every connection, waiting a bounded time for them to end."""
@@ -80,7 +89,7 @@ class Sender:
         except TimeoutError:
             failure = _too_late(request.timeout, progress, connection)
         except Exception as fault:
-            failure = _unexpected(fault)
+            failure = self._unexpected(fault)
         finally:
             if connection is not None:
                 answer, head_at = connection.answer, connection.head_at
@@ -144,11 +153,6 @@ def _too_late(timeout: float, progress: Progress, connection: Connection | None)
     if connection is not None and connection.stuck_sending:
         phase = "sending the request, which the receiver does not read"
     return AttemptFailed(FailureKind.TIMEOUT, f"no answer within {timeout:g} s: {phase}")
-
-
-def _unexpected(fault: Exception) -> AttemptFailed:
-    log.error("attempt_failed_unexpectedly", error_type=type(fault).__name__)
-    return AttemptFailed(FailureKind.REQUEST, f"unexpected {type(fault).__name__}")
 
 
 def _shown(headers: dict[bytes, bytes], hidden: Iterable[str]) -> dict[str, str]:

@@ -23,6 +23,8 @@ from relay.delivery.signer import Signer
 from relay.delivery.token_request import AuthFailed, TokenRequest
 from relay.delivery.tokens import TokenSource
 from relay.errors import RelayError
+from relay.log import Sampler
+from relay.log_names import Log
 from relay.model import Attempt, Delivery, FailureKind, Outcome
 from relay.tracing import OFF, Tracing
 
@@ -84,6 +86,7 @@ class TargetClient:
         self._in_files = read_from_files(target)
         self._opening = asyncio.Lock()
         self._line: _Line | None = None
+        self._defects = Sampler()
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -127,9 +130,15 @@ class TargetClient:
             attempt = _failed(FailureKind.REQUEST, str(error))
         except Exception as error:
             # Even a bug may not leave a delivery claimed for ever: it is a failed attempt, and loud.
-            log.exception("attempt_failed_unexpectedly", target=self._target.name, webhook_id=delivery.event.webhook_id)
+            self._say_defect(delivery)
             attempt = _failed(FailureKind.REQUEST, f"unexpected {type(error).__name__}")
         return replace(attempt, at_ms=at_ms, duration_ms=(self._clock.mono() - began) * 1000)
+
+    def _say_defect(self, delivery: Delivery) -> None:
+        suppressed = self._defects.admit(self._clock.mono())
+        if suppressed is not None:
+            names = {"target": self._target.name, "webhook_id": delivery.event.webhook_id}
+            log.exception(Log.ATTEMPT_FAILED_UNEXPECTEDLY, **names, suppressed=suppressed)
 
     async def close(self) -> None:
         """Close the connections and give up a token that is being fetched."""

@@ -15,6 +15,8 @@ from relay.delivery import breaker
 from relay.delivery.pacing import TokenBucket
 from relay.delivery.reporter import Reporter
 from relay.delivery.settler import Context, Policy, Settler
+from relay.log import Sampler
+from relay.log_names import Log
 from relay.model import Attempt, Delivery
 from relay.notice import NoticeType, make_notice
 from relay.standing import Permit, Standing
@@ -62,6 +64,7 @@ class TargetLoop:
         self._context = context
         self._board = board
         self._reporter = Reporter(target.name, context, board)
+        self._crashes = Sampler()
         self._bucket = TokenBucket(target.rate_limit, context.clock.mono())
         self._attempts: dict[asyncio.Task[None], Delivery] = {}
         self._denied_until = context.clock.mono()
@@ -191,7 +194,9 @@ class TargetLoop:
         self._count()
         self.look_anew()
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("attempt_crashed", target=self._target.name, error=repr(error))
+            suppressed = self._crashes.admit(self._context.clock.mono())
+            if suppressed is not None:
+                _log.error(Log.ATTEMPT_CRASHED, target=self._target.name, error=repr(error), suppressed=suppressed)
 
     def _count(self) -> None:
         self._board.in_flight = len(self._attempts)

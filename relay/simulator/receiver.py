@@ -20,6 +20,7 @@ import structlog
 from aiohttp import web
 
 from relay.clock import Clock
+from relay.log_names import Log
 
 _log = structlog.get_logger()
 
@@ -174,7 +175,7 @@ class Receiver:
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()
         self.port = self._runner.addresses[0][1]
-        _log.info("receiver_started", host=host, port=self.port)
+        _log.info(Log.RECEIVER_STARTED, host=host, port=self.port)
 
     async def stop(self) -> None:
         """Stop listening."""

@@ -9,6 +9,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from relay.log_names import Log
 from relay.simulator.faults import Action, Faults
 from relay.simulator.rest import OrdersApi
 from relay.simulator.sockets import Sockets
@@ -69,7 +70,7 @@ class SimulatedUpstream:
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()
         self._host, self.port = host, self._runner.addresses[0][1]
-        _log.info("simulated_upstream_started", websocket_url=self.websocket_url, rest_url=self.rest_url)
+        _log.info(Log.SIMULATED_UPSTREAM_STARTED, websocket_url=self.websocket_url, rest_url=self.rest_url)
 
     async def stop(self) -> None:
         """Close every socket and stop listening."""
@@ -80,7 +81,7 @@ class SimulatedUpstream:
 
     async def act(self, action: Action) -> None:
         """Do something to every open socket, once."""
-        _log.info("simulated_fault", action=action.value, sockets=self.open_sockets)
+        _log.info(Log.SIMULATED_FAULT, action=action.value, sockets=self.open_sockets)
         await self._sockets.act(action)
 
     async def _control(self, request: web.Request) -> web.Response:

@@ -137,7 +137,7 @@ class Store(Reads, Protocol):
         ...
 
     async def retry_now(self, delivery_id: int, now_ms: int) -> Change:
-        """Make a waiting delivery due now, ahead of all others, past breaker and throttle."""
+        """Make a waiting delivery due now, ahead of all others, past the breaker; a `Retry-After` is kept to."""
         ...
 
     async def cancel(self, delivery_id: int, now_ms: int) -> Change:

@@ -17,6 +17,7 @@ from prometheus_client import Gauge
 
 from relay.board import Gate
 from relay.clock import Clock
+from relay.log_names import Log
 
 MIB: Final = 1 << 20
 INTERVAL: Final = 5.0
@@ -97,8 +98,8 @@ class DiskWatch:
         with suppress(OSError):  # no /proc, nothing to say
             kind = await asyncio.to_thread(_network_kind, self._folder)
             if kind is not None:
-                detail = "SQLite needs a local disk: locks and the write-ahead log are not safe over a network"
-                _log.warning("store_on_network_filesystem", folder=str(self._folder), kind=kind, detail=detail)
+                advice = "move it to a local disk: locks and the write-ahead log are not safe over a network"
+                _log.warning(Log.STORE_ON_NETWORK_FILESYSTEM, folder=str(self._folder), kind=kind, advice=advice)
 
     async def run(self) -> None:
         """Measure for ever."""
@@ -134,14 +135,16 @@ class DiskWatch:
                 f"the disk of {self._folder} has less than {self._marks.full // MIB} MiB left: nothing is accepted "
                 f"until {(self._marks.full + self._marks.margin) // MIB} MiB are free; what is stored is delivered"
             )
-            _log.error("disk_full", **facts, detail=self._gate.reason)
+            _log.error(Log.DISK_FULL, **facts, detail=self._gate.reason, advice="make room")
             return
         if before is DiskLevel.FULL:
             self._gate.open()
         if self.level is DiskLevel.LOW:
-            _log.warning("disk_low", **facts, detail=f"at {self._marks.full // MIB} MiB nothing more is accepted")
+            _log.warning(
+                Log.DISK_LOW, **facts, advice=f"make room: at {self._marks.full // MIB} MiB nothing more is accepted"
+            )
         else:
-            _log.info("disk_ok", **facts)
+            _log.info(Log.DISK_OK, **facts)
 
     def _keep_ballast(self, free: int) -> None:
         present = _size(self._ballast)
@@ -154,7 +157,7 @@ class DiskWatch:
         sentence = f"cannot {what}: {error.strerror or error}"
         if sentence != self._failure:
             self._failure = sentence
-            _log.warning("disk_watch_failed", detail=sentence)
+            _log.warning(Log.DISK_WATCH_FAILED, detail=sentence)
 
 
 def _free_bytes(folder: Path) -> int:

@@ -6,6 +6,7 @@ import msgspec
 import structlog
 
 from relay.live import Live
+from relay.log_names import Log
 from relay.metrics import Metrics
 from relay.model import Event, KnownOrder
 from relay.notice import subject_of
@@ -54,7 +55,7 @@ class NoticeWriter:
         self._metrics.events.labels(notice.type, "relay").inc()
         data = msgspec.json.decode(notice.body)
         _log.info(
-            "notice_written",
+            Log.NOTICE_WRITTEN,
             type=notice.type,
             subject=subject,
             webhook_id=notice.webhook_id,

@@ -107,6 +107,19 @@ class OrderRow:
     aged_out_ms: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class DeadLetters:
+    """Orders' events that ended dead at a target and have not been sent again since.
+
+    Attributes:
+        count: how many, among the target's last dead deliveries that one look examines.
+        last_ms: when the last of them ended, None when there is none.
+    """
+
+    count: int = 0
+    last_ms: int | None = None
+
+
 class Reads(Protocol):
     """The part of the store that only reads. `cursor` is `next` of the page before, None for the first."""
 
@@ -136,6 +149,10 @@ class Reads(Protocol):
 
     async def order(self, houdini_id: str) -> OrderRow | None:
         """What is known of one order."""
+        ...
+
+    async def dead_letters(self, most: int) -> Mapping[str, DeadLetters]:
+        """What is dead at every configured target, among its last `most` dead deliveries; notices aside."""
         ...
 
     async def replayable(self, only: Filter, after: int, limit: int) -> tuple[Sequence[str], int | None]:

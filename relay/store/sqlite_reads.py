@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from relay.model import DeliveryStatus
 from relay.store.read_rows import ENDED, attempt_row, delivery_row, order_row, states_of, status_word
-from relay.store.reads import AttemptRow, DeliveryRow, EventRow, Filter, OrderRow, Page
+from relay.store.reads import AttemptRow, DeadLetters, DeliveryRow, EventRow, Filter, OrderRow, Page
 from relay.store.rows import event_from_row
 from relay.store.sqlite_verbs import SQL, Verbs
 
@@ -111,6 +111,19 @@ class Reader(Verbs):
         def work(connection: sqlite3.Connection) -> OrderRow | None:
             row = connection.execute(SQL["order"], (houdini_id,)).fetchone()
             return None if row is None else order_row(row)
+
+        return await self._run(work)
+
+    async def dead_letters(self, most: int) -> Mapping[str, DeadLetters]:
+        """What is dead at every configured target, among its last `most` dead deliveries; notices aside."""
+        ids = {name: known.id for name, known in self._targets.items() if known.configured}
+
+        def work(connection: sqlite3.Connection) -> Mapping[str, DeadLetters]:
+            bounds = {name: {"target": target_id, "most": most} for name, target_id in ids.items()}
+            return {
+                name: DeadLetters(*connection.execute(SQL["dead_letters"], bound).fetchone())
+                for name, bound in bounds.items()
+            }
 
         return await self._run(work)
 

@@ -19,7 +19,7 @@ class Wishes(Verbs):
     """Verbs that change deliveries without an attempt; none touches one that is in flight."""
 
     async def replay(self, target: str, webhook_ids: Sequence[str], now_ms: int) -> int:
-        """Make a new delivery of these events at the tail of their lanes; returns how many were made.
+        """Make a new delivery of these events at the tail of their lanes; returns how many will be sent.
 
         With `latest_only`, one of an event that is not its lane's newest ends `superseded` at once.
         """
@@ -27,8 +27,9 @@ class Wishes(Verbs):
 
         def work(connection: sqlite3.Connection) -> tuple[int, int]:
             made = [insert_replay(connection, known, one, now_ms) for one in webhook_ids]
-            known.open_count += made.count(DeliveryStatus.PENDING)
-            return sum(one is not None for one in made), made.count(DeliveryStatus.SUPERSEDED)
+            pending = made.count(DeliveryStatus.PENDING)
+            known.open_count += pending
+            return pending, made.count(DeliveryStatus.SUPERSEDED)
 
         def after(made: tuple[int, int]) -> None:
             self._note_superseded({target: made[1]})
@@ -37,7 +38,7 @@ class Wishes(Verbs):
         return (await self._run(work, after))[0]
 
     async def retry_now(self, delivery_id: int, now_ms: int) -> Change:
-        """Make a waiting delivery due now, ahead of all others, past breaker and throttle."""
+        """Make a waiting delivery due now, ahead of all others, past the breaker; a `Retry-After` is kept to."""
 
         def ask(connection: sqlite3.Connection, target: KnownTarget, _lane: str, state: int) -> Change:
             standing = read_standing(connection, target)
@@ -46,7 +47,7 @@ class Wishes(Verbs):
             if state == _BLOCKED:
                 return Change.BLOCKED
             connection.execute(SQL["ask"], (delivery_id,))
-            change_standing(connection, target, standing, standing.urged(now_ms), now_ms)
+            change_standing(connection, target, standing, standing.asked(now_ms), now_ms)
             return Change.DONE
 
         return await self._change_waiting(delivery_id, ask)

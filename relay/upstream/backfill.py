@@ -15,6 +15,7 @@ import structlog
 from relay.board import UpstreamBoard
 from relay.clock import Clock
 from relay.config.settings import UpstreamSettings
+from relay.log_names import Log
 from relay.metrics import Metrics
 from relay.store.base import Store
 from relay.store.values import Question
@@ -255,7 +256,7 @@ class Backfill:
             self._board.in_sync = True
             self.in_sync_at = self._clock.mono()
             self._metrics.upstream_in_sync.set(1)
-            log.info("upstream_in_sync", epoch=self._board.epoch)
+            log.info(Log.UPSTREAM_IN_SYNC, epoch=self._board.epoch)
         if repairs and not first:
             # Something was lost, and REST may have lagged behind it when this sweep looked.
             self._leave_sync()
@@ -268,7 +269,7 @@ class Backfill:
 
     def _incomplete(self, reason: str, problem: str) -> None:
         if problem != self._problem:
-            log.error("sweep_incomplete", reason=reason, problem=problem)
+            log.error(Log.SWEEP_INCOMPLETE, reason=reason, error=problem)
         self._problem = problem
         self._board.last_error = self._board.sweep_problem = f"the last sweep is incomplete: {problem}"
         self._retry_at = self._clock.mono() + self._retry_pause

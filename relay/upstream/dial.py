@@ -16,6 +16,7 @@ from yarl import URL
 from relay.clock import Clock
 from relay.config.settings import UpstreamSettings
 from relay.errors import SecretUnreadable
+from relay.log_names import Log
 from relay.secret import Secret
 from relay.upstream.endings import EndKind, EpochOver, classify_close, classify_handshake
 from relay.upstream.protocol import printable
@@ -158,7 +159,7 @@ async def hang_up(line: Line) -> None:
         async with asyncio.timeout(CLOSE_GRACE):
             await line.socket.close()
     except (TimeoutError, aiohttp.ClientError, OSError) as error:
-        log.debug("upstream_close_cut", reason=type(error).__name__)
+        log.debug(Log.UPSTREAM_CLOSE_CUT, reason=type(error).__name__)
     finally:
         if line.transport is not None:
             line.transport.abort()

@@ -15,6 +15,7 @@ import structlog
 from relay.clock import Clock
 from relay.errors import StoreError
 from relay.live import Live
+from relay.log_names import Log
 from relay.metrics import Metrics
 from relay.model import Event, iso_utc
 from relay.notice import UPSTREAM, NoticeType, make_notice
@@ -132,7 +133,7 @@ class GapKeeper:
         try:
             await self.settle()
         except StoreError as error:
-            log.warning("gap_not_recorded", error=str(error))
+            log.warning(Log.GAP_NOT_RECORDED, error=str(error))
 
     async def swept(self, began: float, sweep: str) -> None:
         """A complete sweep that began at this monotonic time is committed: it covers what had ended by then."""
@@ -162,7 +163,7 @@ class GapKeeper:
         gap = await self._store.end_gap(news.at_ms)
         await self._mark(news.at_ms)
         seconds = None if gap is None else (news.at_ms - gap.from_ms) / 1000
-        log.info("upstream_subscribed", epoch=news.epoch, gap_seconds=seconds)
+        log.info(Log.UPSTREAM_SUBSCRIBED, epoch=news.epoch, gap_seconds=seconds)
         if gap is not None:
             self._metrics.gaps.inc()
             self._metrics.gap_seconds.inc(max(0.0, seconds or 0.0))
@@ -177,7 +178,7 @@ class GapKeeper:
         here = news.at - self._lost_at if self._lost_at is not None else 0.0
         if not exceeds(max((news.at_ms - gap.from_ms) / 1000, here)):
             return
-        log.error("gap_exceeds_window", since=iso_utc(gap.from_ms), until=iso_utc(news.at_ms), cause=gap.cause)
+        log.error(Log.GAP_EXCEEDS_WINDOW, since=iso_utc(gap.from_ms), until=iso_utc(news.at_ms), cause=gap.cause)
         self._metrics.gaps_over_window.inc()
         await self._notices.write([notice(gap, news.at_ms)], self._clock.wall_ms())
 

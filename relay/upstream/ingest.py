@@ -15,6 +15,8 @@ import structlog
 from relay.clock import Clock
 from relay.errors import StoreError
 from relay.live import Live
+from relay.log import Sampler
+from relay.log_names import Log
 from relay.metrics import Metrics
 from relay.model import KnownOrder, Snapshot, iso_utc
 from relay.store.base import Store
@@ -148,6 +150,7 @@ class Ingest:
         self._live = live or Live()
         self._tracing = tracing
         self._started = clock.mono()
+        self._defects = Sampler()
         self._touched: dict[str, float] = {}
         self._hints: deque[tuple[float, Snapshot]] = deque()
         self._culprits: deque[bytes] = deque(maxlen=CULPRITS)
@@ -206,8 +209,14 @@ class Ingest:
             if entry.snapshot.body in self._culprits:  # a sweep would bring it back, and the next sweep again
                 return
             self._culprits.append(entry.snapshot.body)
-            _log.exception("snapshot_not_ingested", order=entry.snapshot.houdini_id, origin=entry.snapshot.origin)
+            self._say_defect(entry.snapshot)
             self._intake.overflowed.set()
+
+    def _say_defect(self, snapshot: Snapshot) -> None:
+        suppressed = self._defects.admit(self._clock.mono())
+        if suppressed is not None:
+            names = {"order": snapshot.houdini_id, "origin": snapshot.origin}
+            _log.exception(Log.SNAPSHOT_NOT_INGESTED, **names, suppressed=suppressed)
 
     def _count(self, written: IngestPlan, judged: Judged) -> None:
         for planned in written.events:

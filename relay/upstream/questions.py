@@ -14,6 +14,8 @@ import structlog
 from relay.board import UpstreamBoard
 from relay.clock import Clock
 from relay.errors import UpstreamError
+from relay.log import Sampler
+from relay.log_names import Log
 from relay.metrics import Metrics
 from relay.model import Origin, Snapshot
 from relay.store.base import Store
@@ -53,6 +55,7 @@ class Questions:
         self._metrics = metrics
         self._clock = clock
         self._later = int((settling + 1) * 1000)
+        self._believed, self._given_up = Sampler(), Sampler()
 
     async def due(self) -> Sequence[Question]:
         """Questions that may be asked now; more than `MANY_QUESTIONS` mean that a sweep is cheaper."""
@@ -98,14 +101,17 @@ class Questions:
             await self._postpone(question, wait)
             return
         frame = _frame(question, self._clock.mono()) if question.sideways else None
+        names = {"order": question.houdini_id, "status": question.status}
         if frame is not None:
-            log.info("sideways_frame_believed", order=question.houdini_id, status=question.status)
+            if (suppressed := self._believed.admit(self._clock.mono())) is not None:
+                log.info(Log.SIDEWAYS_FRAME_BELIEVED, **names, suppressed=suppressed)
             self._intake.confirm(frame)
             return
         await self._store.end_question(question.houdini_id)
         self._board.unconfirmed += 1
         self._metrics.unconfirmed.inc()
-        log.warning("frame_unconfirmed", order=question.houdini_id, status=question.status)
+        if (suppressed := self._given_up.admit(self._clock.mono())) is not None:
+            log.warning(Log.FRAME_UNCONFIRMED, **names, suppressed=suppressed)
 
     async def _postpone(self, question: Question, by_ms: int) -> None:
         await self._store.postpone_question(question.houdini_id, self._clock.wall_ms() + by_ms)
@@ -121,6 +127,6 @@ def _frame(question: Question, now: float) -> Snapshot | None:
     try:
         order = parse_order(question.frame)
     except BadOrder:
-        log.error("stored_frame_unreadable", order=question.houdini_id)
+        log.error(Log.STORED_FRAME_UNREADABLE, order=question.houdini_id)
         return None
     return snapshot(order, question.frame, origin=Origin.WEBSOCKET, seen_ms=question.seen_ms, asked_at=now)

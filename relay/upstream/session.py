@@ -15,6 +15,7 @@ import structlog
 from relay.board import UpstreamBoard, UpstreamState
 from relay.clock import Clock
 from relay.config.settings import UpstreamSettings
+from relay.log_names import Log
 from relay.metrics import Metrics
 from relay.model import Origin, Snapshot
 from relay.upstream.dial import Socket, dial, hang_up, why_it_ended
@@ -174,7 +175,7 @@ class Session:
     def _watch_for_strangers(self, understood: bool) -> None:
         if self._around.strange.feed(understood, self._last_message):
             detail = "most of what the upstream pushes is not understood; only sweeps bring changes"
-            log.error("upstream_speaks_otherwise", detail=detail)
+            log.error(Log.UPSTREAM_SPEAKS_OTHERWISE, detail=detail)
 
     def _take_order(self, body: bytes, now_ms: int) -> None:
         try:
@@ -206,7 +207,7 @@ class Session:
         first = kind not in self._oddities and len(self._oddities) < _MAX_ODDITIES
         if first:
             self._oddities.add(kind)
-            log.warning("upstream_oddity", kind=kind, detail=detail)
+            log.warning(Log.UPSTREAM_ODDITY, kind=kind, detail=detail)
         if sweep_because is not None or first:
             self._around.want_sweep(sweep_because or kind)
 
@@ -270,7 +271,7 @@ class Session:
             raise EpochOver(EndKind.SILENT, "the upstream does not read what we send") from None
         except (aiohttp.ClientError, ConnectionError):
             # The connection is gone; the reader knows why (a close code, a reset) and ends the epoch with it.
-            log.debug("upstream_send_failed")
+            log.debug(Log.UPSTREAM_SEND_FAILED)
 
 
 def _judge(errors: Sequence[Exception]) -> EpochOver:
@@ -278,7 +279,7 @@ def _judge(errors: Sequence[Exception]) -> EpochOver:
     reasons = [error for error in errors if isinstance(error, EpochOver)]
     bugs = [error for error in errors if not isinstance(error, EpochOver)]
     for bug in bugs:
-        log.error("upstream_epoch_crashed", exc_info=bug)
+        log.error(Log.UPSTREAM_EPOCH_CRASHED, exc_info=bug)
         return EpochOver(EndKind.CRASHED, f"an error of our own: {type(bug).__name__}")
     nameless = EpochOver(EndKind.CRASHED, "an error of our own: the epoch's tasks ended without a reason")
     return min(reasons, key=lambda reason: reason.kind is not EndKind.AUTH, default=nameless)

@@ -5,6 +5,7 @@ make it slow and loud. While what came could not be stored (a shut gate) there i
 """
 
 import asyncio
+import logging
 from typing import Final, NoReturn
 
 import aiohttp
@@ -14,6 +15,7 @@ from relay.board import Board, UpstreamState
 from relay.clock import Clock, ClockJump, ClockWatch, Rng
 from relay.config.settings import UpstreamSettings
 from relay.errors import StoreError
+from relay.log_names import Log
 from relay.metrics import Metrics
 from relay.model import iso_utc
 from relay.store.base import Store
@@ -38,7 +40,7 @@ BRIDGE_LIMIT: Final = 900.0
 CLOCK_TICK: Final = 5.0
 """Seconds between two looks at the clocks."""
 
-_LOUDNESS: Final = {EndKind.AUTH: "error", EndKind.PLANNED: "info", EndKind.RECONFIGURED: "info"}
+_LOUDNESS: Final = {EndKind.AUTH: logging.ERROR, EndKind.PLANNED: logging.INFO, EndKind.RECONFIGURED: logging.INFO}
 
 log = structlog.get_logger()
 
@@ -218,7 +220,7 @@ class Supervisor:
         """After a jump nothing is quiet, and no wall time written before can be waited for."""
         jump = self._clock_watch.look(self._clock.wall_ms(), self._clock.mono())
         if jump is not None:
-            log.warning("clock_jumped", seconds=round(jump.seconds, 1))
+            log.warning(Log.CLOCK_JUMPED, seconds=round(jump.seconds, 1))
             self._metrics.clock_jumps.inc()
             self._intake.touch_all(self._clock.mono())
             self._backfill.clock_jumped()
@@ -229,7 +231,7 @@ class Supervisor:
             if isinstance(error, StoreError):
                 raise error
         for error in errors:
-            log.error("backfill_crashed", exc_info=error)
+            log.error(Log.BACKFILL_CRASHED, exc_info=error)
 
     def _watch_less(self, watched: frozenset[str]) -> None:
         if self._session is not None:
@@ -276,8 +278,8 @@ class Supervisor:
             self._metrics.upstream_connects.labels(end.kind.value).inc()
         self._too_big = self._too_big + 1 if end.kind is EndKind.TOO_BIG else 0
         if self._too_big == TOO_BIG_ALERT:
-            log.error("upstream_message_too_big", epochs=self._too_big, detail="orders it shows come by sweeps only")
+            log.error(Log.UPSTREAM_MESSAGE_TOO_BIG, epochs=self._too_big, detail="orders it shows come by sweeps only")
         if end.subscribed or (end.kind, end.detail) != self._last_end:
-            write = getattr(log, _LOUDNESS.get(end.kind, "warning"))
-            write("upstream_epoch_ended", kind=end.kind.value, detail=end.detail, retry_in=round(self._delay, 3))
+            level = _LOUDNESS.get(end.kind, logging.WARNING)
+            log.log(level, Log.UPSTREAM_EPOCH_ENDED, kind=end.kind.value, detail=end.detail, retry_in=self._delay)
         self._last_end = (end.kind, end.detail)

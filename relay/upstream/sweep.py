@@ -16,6 +16,7 @@ from relay.board import UpstreamBoard
 from relay.clock import Clock
 from relay.config.settings import UpstreamSettings
 from relay.errors import BadCredentials, NotVisible, Throttled, UpstreamError
+from relay.log_names import Log
 from relay.model import Origin, Snapshot
 from relay.upstream.orders_api import OneOrder, Page
 from relay.upstream.protocol import BadOrder, ParsedOrder, parse_order, snapshot, stand_in
@@ -117,6 +118,7 @@ class Sweeper:
         self._board = board
         self._clock = clock
         self._complained: str | None = None
+        self._said_by_number, self._unreadable = False, 0
 
     def reconfigure(self, settings: UpstreamSettings) -> None:
         """Sweep by these settings; a sweep under way keeps its page size."""
@@ -133,8 +135,9 @@ class Sweeper:
             unreadable += parsed.count(None)
             by_number = walk.by_number
             fresh = walk.feed([_row(order, body) for order, body in zip(parsed, page.rows, strict=True)], page.total)
-            if walk.by_number and not by_number:
-                log.warning("sweep_by_page_number", reason="the upstream does not sort by created")
+            if walk.by_number and not by_number and not self._said_by_number:
+                self._said_by_number = True
+                log.warning(Log.SWEEP_BY_PAGE_NUMBER, detail="the upstream does not sort by created")
             now_ms = self._clock.wall_ms()
             await self._intake.put(
                 [
@@ -144,8 +147,9 @@ class Sweeper:
                 ]
             )
         await self._intake.join()
-        if unreadable:
-            log.error("unreadable_orders", count=unreadable)
+        if unreadable > self._unreadable:
+            log.error(Log.UNREADABLE_ORDERS, count=unreadable)
+        self._unreadable = unreadable
         return Swept(walk.shown, walk.problem)
 
     async def by_id(self, ids: Iterable[str], marking: Marking) -> Swept:
@@ -184,7 +188,7 @@ class Sweeper:
         self._board.last_error = self._board.sweep_problem = str(error)
         if type(error).__name__ != self._complained:
             self._complained = type(error).__name__
-            log.warning("rest_failing", kind=self._complained, detail=str(error))
+            log.warning(Log.REST_FAILING, kind=self._complained, error=str(error))
 
     def _fetching(self, houdini_id: str, marking: Marking) -> Callable[[], Awaitable[bool]]:
         return lambda: self.fetch(houdini_id, marking)

@@ -12,6 +12,8 @@ import structlog
 
 from relay.clock import Clock
 from relay.errors import UpstreamError
+from relay.log import Sampler
+from relay.log_names import Log
 from relay.store.base import Store
 from relay.upstream.sweep import Marking, Sweeper
 
@@ -39,6 +41,7 @@ class Unseen:
         self._asked: dict[str, float] = {}
         self._hidden: dict[str, float] = {}
         self._not_before = clock.mono()
+        self._aged_out = Sampler()
 
     @property
     def ready(self) -> bool:
@@ -81,4 +84,6 @@ class Unseen:
         self._hidden[houdini_id] = self._clock.mono()
         spacing_ms = int(HIDDEN_SPACING * 1000)
         if await self._store.note_hidden(houdini_id, self._clock.wall_ms(), spacing_ms, HIDDEN_LIMIT):
-            log.info("order_aged_out", order=houdini_id)
+            suppressed = self._aged_out.admit(self._clock.mono())
+            if suppressed is not None:
+                log.info(Log.ORDER_AGED_OUT, order=houdini_id, suppressed=suppressed)

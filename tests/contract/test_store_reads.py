@@ -271,3 +271,20 @@ async def test_what_can_be_replayed_by_time_oldest_first(bench: Bench):
     await bench.settle(*map(dead, await bench.claim()))
     assert await replayable(bench) == [f"evt_o{number}_1" for number in (1, 2, 3, 4)]
     assert await replayable(bench, since_ms=2_000, until_ms=4_000) == ["evt_o2_1", "evt_o3_1"]
+
+
+async def test_dead_letters_are_what_died_last_and_was_not_sent_again(bench: Bench):
+    await bench.add(event("o1"), event("o2"), event("o3"))
+    notice = event("relay:alpha", webhook_id="evt_notice", type="relay.test", facts=None)
+    await bench.add(notice)
+    await bench.settle(*[dead(one) for one in await bench.claim("alpha")], now_ms=7_000)
+    letters = await bench.store.dead_letters(100)
+    assert (letters["alpha"].count, letters["alpha"].last_ms) == (3, 7_000)
+    assert (letters["beta"].count, letters["beta"].last_ms) == (0, None)
+    await bench.store.replay("alpha", ["evt_o1_1", "evt_o2_1"], 8_000)
+    assert (await bench.store.dead_letters(100))["alpha"].count == 1
+    first, second = await bench.claim("alpha")
+    await bench.settle(delivered(first), dead(second), now_ms=9_000)
+    letters = await bench.store.dead_letters(100)
+    assert (letters["alpha"].count, letters["alpha"].last_ms) == (2, 9_000)
+    assert (await bench.store.dead_letters(1))["alpha"].count == 1

@@ -57,7 +57,7 @@ async def test_a_dead_letter_is_named_sent_again_and_then_gone(tmp_path: Path):
         order = stage.world.create(Kind.CEX, FINISHED).houdini_id
 
         async def is_dead() -> bool:
-            return (await stage.status())["targets"][0]["dead_since_start"] == 1
+            return (await stage.status())["targets"][0]["dead"] == 1
 
         await until(is_dead, pause=0.2)
         stage.receiver.misbehaviour.fail_until = 0.0

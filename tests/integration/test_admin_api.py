@@ -33,13 +33,15 @@ async def test_status_tells_what_is_so(tmp_path: Path):
         assert document["store"]["size_bytes"] > 0
 
 
-async def test_status_counts_what_the_metrics_count(tmp_path: Path):
+async def test_status_counts_what_is_dead_and_what_the_metrics_count(tmp_path: Path):
     async with served(tmp_path) as room:
-        room.metrics.deliveries.labels("alpha", "dead").inc(3)
+        await room.bench.add(event("o1", sequence=1), event("o2", sequence=1))
+        await room.bench.settle(*[dead(one) for one in await room.bench.claim("alpha")])
+        await room.bench.store.replay("alpha", ["evt_o1_1"], 3_000)
         room.metrics.deliveries.labels("alpha", "delivered").inc(5)
         room.metrics.sweeps.labels("ok").inc(2)
         _, document, _ = await room.ask("GET", "/api/v1/status")
-        assert [one["dead_since_start"] for one in document["targets"]] == [3, 0]
+        assert [one["dead"] for one in document["targets"]] == [1, 0]
         assert document["upstream"]["sweeps"] == {"ok": 2}
 
 

@@ -40,7 +40,8 @@ async def test_old_and_tried_in_vain_is_dead(path: Path, capsys: pytest.CaptureF
         assert await steps.janitor.expiry_once() == 1
         assert await steps.bench.statuses("o1") == ["expired", "pending"]
         assert steps.metric("deliveries_total", target="alpha", status="dead") == 1
-        assert steps.board.targets["alpha"].last_dead_ms == steps.clock.wall_ms()
+        dead = (await steps.bench.store.dead_letters(100))["alpha"]
+        assert (dead.count, dead.last_ms) == (1, steps.clock.wall_ms())
         steps.client.script = lambda _delivery: 200
         await steps.turn()
         assert await steps.bench.statuses("o1") == ["expired", "delivered"]

@@ -77,7 +77,7 @@ class TestDeaths:
             await relay.live(5, "beta")  # where it dies
             assert (await relay.waiting("beta")).pending == 0
             assert await relay.minutes(90) == []
-            assert relay.board.targets["beta"].last_dead_ms is None
+            assert (await relay.bench.store.dead_letters(100))["beta"].count == 0
 
     async def test_what_has_not_been_told_is_written_at_the_end(self, path: Path):
         async with Relay(path, target("alpha", retry=SWIFT), target("beta", events=TOLD)) as relay:

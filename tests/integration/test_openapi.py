@@ -70,7 +70,7 @@ async def furnish(room: AdminRoom) -> None:
     await bench.settle(Settlement(third, full, later.status, due_ms=later.due_ms, uses_step=True), now_ms=now_ms)
     head, *_ = await bench.claim("beta", now_ms=now_ms)
     await bench.settle(again(head, due_ms=now_ms + 60_000, gone=True), judge=parks, now_ms=now_ms)
-    room.board.targets["alpha"] = TargetBoard(in_flight=1, last_dead_ms=now_ms)
+    room.board.targets["alpha"] = TargetBoard(in_flight=1)
     room.board.upstream.last_message_ms = now_ms
     room.keys = {"alpha": ["whpk_abc"]}
     room.metrics.deliveries.labels("alpha", "dead").inc()

@@ -58,7 +58,7 @@ async def test_beyond_the_schedule_a_delivery_is_dead_and_the_lane_goes_on(path:
         await room.until_empty()
         assert room.client.ids == ["evt_o1_1"] * 3 + ["evt_o1_2"]
         assert room.metric("deliveries_total", target="alpha", status="dead") == 1
-        assert room.board.targets["alpha"].last_dead_ms is not None
+        assert (await room.bench.store.dead_letters(100))["alpha"].count == 1
 
 
 async def test_one_that_never_answers_does_not_delay_its_neighbour(path: Path):

@@ -9,6 +9,7 @@ from support.clock import JumpClock
 from support.engine import Steps, answer, target
 from support.factories import event
 
+from relay.delivery.scheduler import WALL_KEY, Scheduler
 from relay.delivery.target_loop import DENIED
 from relay.model import Delivery
 from relay.standing import Breaker
@@ -367,3 +368,57 @@ async def test_changes_are_told_once(path: Path, capsys: pytest.CaptureFixture[s
 class WallStepClock(JumpClock):
     def step_wall(self, seconds: float) -> None:
         self._start_ms += round(seconds * 1000)
+
+
+async def test_events_that_are_never_taken_do_not_keep_the_others_waiting(path: Path):
+    """An outage while many orders hold a refused event: afterwards probes must meet what was never tried."""
+    async with Steps(path, target(breaker=FAST, retry={"schedule": ["5s", "5m", "30m", "2h"], "jitter": 0})) as steps:
+
+        def answers(one: Delivery) -> int:
+            return 422 if one.event.lane.startswith("bad") else 200
+
+        steps.client.script = answers
+        await steps.add(event("fine0"), *(event(f"bad{number}") for number in range(40)))
+        await steps.live(20)
+        steps.client.script = lambda _delivery: 500
+        await steps.add(*(event(f"lost{number}") for number in range(8)))
+        await steps.live(60)
+        assert (await steps.standing()).breaker is Breaker.OPEN
+        steps.client.script = answers
+        await steps.add(*(event(f"fine{number}") for number in range(1, 30)))
+        await steps.live(180)
+        waiting = {row for number in range(1, 30) for row in await steps.bench.statuses(f"fine{number}")}
+        assert waiting == {"delivered"}
+        assert (await steps.standing()).breaker is Breaker.CLOSED
+        await steps.live(4 * 3600)
+        assert (await steps.waiting()).pending == 0
+        assert await steps.bench.statuses("bad0") == ["refused"]
+
+
+async def test_a_persons_retry_keeps_to_the_receivers_retry_after(path: Path):
+    async with Steps(path, target(breaker=FAST)) as steps:
+        steps.client.script = lambda _delivery: answer(429, retry_after="300")
+        await steps.add(event("o1"), event("o2"))
+        await steps.turn()
+        sent = len(steps.client.sent)
+        steps.client.script = lambda _delivery: 200
+        await steps.bench.store.retry_now(1, steps.clock.wall_ms())
+        steps.loops["alpha"].look_anew()
+        await steps.turn()
+        assert len(steps.client.sent) == sent
+        steps.clock.move(301)
+        await steps.turn()
+        assert steps.client.sent[sent].id == 1
+
+
+async def test_a_clock_that_was_ahead_and_is_right_after_a_restart_freezes_nothing(path: Path):
+    """Failure mode 132, across a restart: due times and throttles were written by the wrong clock."""
+    ahead = JumpClock(wall_ms=JumpClock().wall_ms() + 10 * 3_600_000)
+    async with Steps(path, target(rate_limit="1/h"), clock=ahead) as steps:
+        await steps.add(*(event(f"o{number}") for number in range(5)))
+        await steps.bench.store.meta_set(WALL_KEY, str(ahead.wall_ms()))
+    async with Steps(path, target()) as steps:
+        scheduler = Scheduler(steps.targets, steps.clients, steps.context, steps.board)
+        await scheduler.look_back()
+        await steps.turn()
+        assert (await steps.waiting()).pending == 0

@@ -6,6 +6,7 @@ from relay.admin.health import Limits
 from relay.admin.status import Facts, TargetFacts, status_document
 from relay.board import Board, TargetBoard, UpstreamState
 from relay.standing import Breaker, Standing
+from relay.store.reads import DeadLetters
 from relay.store.values import Backlog, Gap
 
 NOW_MS = 1_795_330_000_000
@@ -22,14 +23,19 @@ def fine_board() -> Board:
 
 
 def judge(
-    board: Board | None = None, backlog: Backlog | None = None, gaps: Any = (), dead: int = 0, **orphans: Backlog
+    board: Board | None = None,
+    backlog: Backlog | None = None,
+    gaps: Any = (),
+    dead: int = 0,
+    dead_ms: int = 0,
+    **orphans: Backlog,
 ) -> dict[str, Any]:
     facts = Facts(
         version="1.2.3",
         board=board or fine_board(),
         targets=[TargetFacts("shop", URL, Limits(2))],
         backlog={"shop": backlog or waiting(0, 0), **orphans},
-        dead={"shop": dead},
+        dead={"shop": DeadLetters(dead, dead_ms)},
         sweeps={"ok": 2},
         gaps=gaps,
         size_bytes=4096,
@@ -60,7 +66,7 @@ def test_fine():
     assert document["notes"] == document["gaps"] == []
     shop = document["targets"][0]
     assert (shop["name"], shop["state"], shop["breaker"], shop["pending"]) == ("shop", "active", "closed", 0)
-    assert (shop["dead_since_start"], shop["last_success_at"], shop["last_error"]) == (0, None, None)
+    assert (shop["dead"], shop["last_success_at"], shop["last_error"]) == (0, None, None)
 
 
 def test_settling_after_a_reconnect_is_fine_and_said():
@@ -162,13 +168,16 @@ def test_an_orphan_is_listed_with_what_it_holds():
 
 
 def test_a_death_is_wrong_for_an_hour_and_then_worth_knowing():
-    board = fine_board()
-    board.targets["shop"] = TargetBoard(last_dead_ms=NOW_MS - HOUR + 1)
-    assert messages(judge(board, dead=1)) == ["target shop: 1 delivery ended dead since the relay started"]
-    board.targets["shop"] = TargetBoard(last_dead_ms=NOW_MS - HOUR)
-    document = judge(board, dead=1)
+    sentence = "target shop: 1 delivery ended dead and was not sent again since"
+    assert messages(judge(dead=1, dead_ms=NOW_MS - HOUR + 1)) == [sentence]
+    document = judge(dead=1, dead_ms=NOW_MS - HOUR)
     assert document["fine"]
-    assert messages(document, "notes") == ["target shop: 1 delivery ended dead since the relay started"]
+    assert messages(document, "notes") == [sentence]
+    assert "houdini-relay replay --target shop" in document["notes"][0]["advice"]
+
+
+def test_more_dead_than_are_counted_is_said():
+    assert "at least 1000 deliveries" in messages(judge(dead=1000), "notes")[0]
 
 
 def test_what_is_worth_knowing_does_not_make_it_wrong():
@@ -179,7 +188,7 @@ def test_what_is_worth_knowing_does_not_make_it_wrong():
     assert messages(document, "notes") == [
         "upstream: 2 frames not believed until REST has been asked",
         "upstream: 1 frame went backward and REST could not confirm it",
-        "target shop: 4 deliveries ended dead since the relay started",
+        "target shop: 4 deliveries ended dead and were not sent again since",
     ]
 
 

@@ -65,7 +65,7 @@ def test_bars_stand_on_one_another_and_stay_inside():
 
 
 def status(**changes: Any) -> dict[str, Any]:
-    target = {"state": "active", "pending": 0, "dead_since_start": 0, **changes.pop("target", {})}
+    target = {"state": "active", "pending": 0, "dead": 0, **changes.pop("target", {})}
     upstream = {"in_sync": True, "why_not_in_sync": None, **changes.pop("upstream", {})}
     return {"problems": [], "notes": [], "targets": [target], "upstream": upstream, **changes}
 
@@ -75,7 +75,7 @@ def test_only_when_everything_is_delivered_it_says_so():
     assert verdict(status()).tone == "good"
     for other in (
         status(target={"pending": 1}),
-        status(target={"dead_since_start": 1}),
+        status(target={"dead": 1}),
         status(upstream={"in_sync": False, "why_not_in_sync": "no subscription"}),
         status(problems=[{}]),
         status(targets=[]),
@@ -90,7 +90,7 @@ def test_verdicts():
         "bad", "2 things need attention", "1 delivery waiting: kept, and not lost."
     )
     assert verdict(status(target={"pending": 7})).sentence == "7 deliveries waiting, and on the way."
-    assert "3 deliveries ended dead" in verdict(status(target={"dead_since_start": 3})).sentence
+    assert "3 deliveries ended dead" in verdict(status(target={"dead": 3})).sentence
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,10 @@ SELECT count(*) FROM questions;
 SELECT id FROM deliveries WHERE state = 0 AND target_id = :target AND due_ms <= :now ORDER BY due_ms, id LIMIT :limit;
 
 -- name: any_heads
-SELECT id FROM deliveries WHERE state = 0 AND target_id = :target ORDER BY due_ms, id LIMIT :limit;
+-- Least recently tried: what was never tried comes first, as far as one look along the index goes.
+SELECT id FROM (SELECT id, due_ms, attempts_made FROM deliveries
+                WHERE state = 0 AND target_id = :target ORDER BY due_ms, id LIMIT :limit + 1000)
+ORDER BY attempts_made > 0 AND due_ms > 0, due_ms, id LIMIT :limit;
 
 -- name: claimed
 SELECT d.id, d.attempts_made, d.steps_used, d.created_ms, d.first_attempt_ms, d.replay > 0 OR d.asked > 0,

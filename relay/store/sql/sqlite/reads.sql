@@ -94,3 +94,11 @@ SELECT o.learned_ms, o.believed_ms, o.aged_out_ms, o.houdini_id, o.status, o.ran
        o.silent, o.sequence, o.status_counts, o.frame, e.body, e.origin
 FROM orders o LEFT JOIN events e ON e.id = o.last_event_id
 WHERE o.houdini_id = ?;
+
+-- name: dead_letters
+SELECT count(*), max(d.finished_ms)
+FROM (SELECT event_id, target_id, replay, lane, finished_ms FROM deliveries
+      WHERE target_id = :target AND state = 3 ORDER BY id DESC LIMIT :most) d
+WHERE d.lane NOT LIKE 'relay:%'
+  AND NOT EXISTS (SELECT 1 FROM deliveries later
+                  WHERE later.event_id = d.event_id AND later.target_id = d.target_id AND later.replay > d.replay);

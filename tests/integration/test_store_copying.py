@@ -1,0 +1,153 @@
+"""Moving from a SQLite file to a PostgreSQL database: everything, once, with the same ids."""
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from support.factories import event
+from support.instances import instance
+from support.postgres import shared_server
+from support.stores import Bench, again, dead, delivered, entries, question, trips
+
+from relay.cli import main
+from relay.errors import StoreError, StoreLocked, UsageError
+from relay.store.opening import copy_store, make_store
+from relay.store.postgres import PostgresStore
+from relay.store.reads import Filter
+from relay.store.sqlite import SqliteStore
+from relay.store.values import IngestPlan
+
+
+def quiet(_table: str, _rows: int) -> None:
+    """Nobody looks."""
+
+
+@pytest.fixture
+async def url() -> AsyncIterator[str]:
+    async with shared_server().database() as made:
+        yield made
+
+
+async def furnish(path: Path) -> Bench:
+    """A bit of everything, some of it odd."""
+    bench = Bench(lambda: SqliteStore(path, lambda: 5_000, lambda _seconds: None))
+    await bench.open()
+    for number in range(30):
+        await bench.add_life(f"o{number:02}", 3)
+    await bench.add(event("odd", 4, body=b"\x00\xff\xfe{"), event("relay:x", facts=None, webhook_id="evt_n"))
+    await bench.store.ingest([], lambda _known: IngestPlan(now_ms=1, questions=[question("o01")]))
+    heads = await bench.claim()
+    await bench.settle(*(delivered(one) for one in heads[:10]), *(dead(one) for one in heads[10:15]))
+    await bench.settle(*(again(one, 99_000) for one in heads[15:20]), judge=trips)
+    await bench.store.replay("alpha", ["evt_o00_1"], 3_000)
+    await bench.store.begin_gap(1, "why")
+    await bench.store.meta_set("k", "v")
+    await bench.store.pause("beta", 7)
+    return bench
+
+
+async def picture(store: SqliteStore | PostgresStore) -> list[object]:
+    """All that can be seen of a store."""
+    deliveries = (await store.list_deliveries(Filter(), None, 1_000)).items
+    names = [f"o{number:02}" for number in range(30)] + ["odd"]
+    return [
+        deliveries,
+        (await store.list_events(Filter(), None, 1_000)).items,
+        [await store.event(one) for one in ("evt_odd_1", "evt_n", "evt_o07_3")],
+        [await store.attempts(one.id, 10) for one in deliveries],
+        [await store.order(one) for one in names],
+        await store.backlog(),
+        await store.due_questions(10**9, 10),
+        await store.gaps(10),
+        await store.meta_get("k"),
+    ]
+
+
+async def test_everything_is_there_and_ids_go_on(tmp_path: Path, url: str):
+    bench = await furnish(tmp_path / "relay.db")
+    newest = (await bench.store.list_deliveries(Filter(), None, 1)).items[0].id
+    await bench.store.release(list(bench.store._held.values()) if hasattr(bench.store, "_held") else [])
+    await bench.restart()
+    before = await picture(bench.store)
+    await bench.store.close()
+    told: list[tuple[str, int]] = []
+    copied = await copy_store(tmp_path / "relay.db", url, lambda table, rows: told.append((table, rows)))
+    assert (copied["orders"], copied["events"], copied["targets"]) == (32, 92, 2)
+    assert dict(told)["deliveries"] == copied["deliveries"]
+    store = PostgresStore(url, lambda: 5_000, lambda _seconds: None)
+    await store.open(entries(["alpha", "beta"]))
+    try:
+        assert await picture(store) == before
+        assert await store.check() == []
+        await store.lead(instance("one"))
+        moved = Bench(lambda: store)
+        await moved.add(event("new"), targets=["alpha"])
+        assert (await store.list_deliveries(Filter(), None, 1)).items[0].id == newest + 1
+    finally:
+        await store.close()
+
+
+async def test_a_database_with_anything_in_it_is_refused(tmp_path: Path, url: str):
+    await (await furnish(tmp_path / "relay.db")).store.close()
+    await copy_store(tmp_path / "relay.db", url, quiet)
+    with pytest.raises(StoreError, match="not empty"):
+        await copy_store(tmp_path / "relay.db", url, quiet)
+
+
+async def test_a_store_in_use_or_missing_is_refused_and_nothing_is_left(tmp_path: Path, url: str):
+    bench = await furnish(tmp_path / "relay.db")
+    with pytest.raises(StoreLocked):
+        await copy_store(tmp_path / "relay.db", url, quiet)
+    await bench.store.close()
+    with pytest.raises(StoreError, match="no such file"):
+        await copy_store(tmp_path / "nowhere.db", url, quiet)
+    with pytest.raises(UsageError, match="PostgreSQL"):
+        await copy_store(tmp_path / "relay.db", "sqlite:///other.db", quiet)
+
+
+async def test_a_copy_that_is_not_like_the_original_is_not_made(tmp_path: Path, url: str):
+    """A server that changes what it is given is found out before anything is committed."""
+    await (await furnish(tmp_path / "relay.db")).store.close()
+    store = make_store(url, lambda: 0, lambda _seconds: None)
+    await store.open([])
+    await store.close()
+    name = url.rpartition("/")[2].partition("?")[0]
+    await shared_server().ask(
+        "CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN NEW.cause = NEW.cause || '!'; RETURN NEW; END $$",
+        database=name,
+    )
+    await shared_server().ask(
+        "CREATE TRIGGER spoil BEFORE INSERT ON gaps FOR EACH ROW EXECUTE FUNCTION spoil()", database=name
+    )
+    with pytest.raises(StoreError, match="gaps is not like the original"):
+        await copy_store(tmp_path / "relay.db", url, quiet)
+    assert await shared_server().ask("SELECT 1 FROM orders LIMIT 1", database=name) == []
+
+
+def test_the_command(tmp_path: Path):
+    import asyncio
+
+    async def prepare() -> str:
+        await (await furnish(tmp_path / "relay.db")).store.close()
+        return await shared_server().create_database()
+
+    name = asyncio.run(prepare())
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "upstream:\n  websocket_url: wss://127.0.0.1:1/x\n  rest_url: https://127.0.0.1:1/x\n  partner_id: p\n"
+        f"  secret: a-secret-value\nstore: {{url: 'sqlite:///{tmp_path}/relay.db'}}\n"
+        "targets:\n  - {name: alpha, url: 'https://example.com/x', secrets: [whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwAAAAAAAA]}\n"
+    )
+    to = shared_server().url(name).replace("postgres@", "postgres:hunter2@")
+    done = CliRunner().invoke(main, ["store", "copy", "--config", str(config), "--to", to, "--json"])
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert document["rows"]["events"] == 92
+    assert "hunter2" not in done.output
+    with sqlite3.connect(tmp_path / "relay.db") as still:
+        assert still.execute("SELECT count(*) FROM events").fetchone() == (92,)
+    asyncio.run(shared_server().drop_database(name))
