@@ -16,7 +16,7 @@ PROVE = PYTHONPATH=tests:tests/e2e $(BIN)/python -m
 LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
        --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
-.PHONY: demo test check fmt bench crash soak lock package install clean
+.PHONY: demo test machine check fmt bench crash soak lock package install clean
 
 $(STAMP): constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -34,12 +34,15 @@ check: $(STAMP)  ## fast: lint, types, contracts, unit tests
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/unit tests/architecture
 
-test: $(STAMP)  ## everything that CI runs
+test: $(STAMP)  ## everything but what needs a whole machine
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 3 --dist loadfile
+	$(BIN)/pytest -n 3 --dist loadfile -m "not machine"
+
+machine: $(STAMP)  ## units under a real systemd, the container image, installing, receivers in every language
+	$(BIN)/pytest -n 3 --dist loadfile -m machine
 
 fmt: $(STAMP)
 	$(BIN)/ruff check --fix .

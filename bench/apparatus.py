@@ -18,6 +18,7 @@ import aiohttp
 import psutil
 import yaml
 
+from bench.peer import STATUSES
 from relay.simulator.child import RelayProcess, free_port
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - of these measurements alone
@@ -52,11 +53,19 @@ class PeerProcess:
         self.sinks: dict[str, int] = places["sinks"]
 
     async def play(
-        self, name: str, updates: int, *, rate: float | None = None, window: int = 2000, copies: int = 1
+        self,
+        name: str,
+        updates: int,
+        *,
+        rate: float | None = None,
+        window: int = 2000,
+        copies: int = 1,
+        statuses: Sequence[int] = STATUSES,
     ) -> Played:
         """Feed `updates`, each to `copies` targets; returns when they have arrived, or nothing more does."""
         assert self._process.stdin is not None
         asked = {"name": name, "updates": updates, "rate": rate, "window": window, "copies": copies}
+        asked["statuses"] = list(statuses)
         self._process.stdin.write(json.dumps(asked).encode() + b"\n")
         return Played(**await _answer(self._process))
 

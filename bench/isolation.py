@@ -1,6 +1,7 @@
 """One healthy target among 49 in every kind of trouble, with a backlog: how much slower does it get?
 
-Alone and among the others by turns, in one run; the figure is the ratio of the healthy target's p99.
+Alone and among the others by turns, in one run; the figure is the ratio of the healthy target's p99. `beside`: the
+others are in trouble with what they have. `fanned out`: they get every update, too, so that each is written 50 times.
 """
 
 import socket
@@ -8,6 +9,7 @@ from contextlib import closing
 from typing import Any
 
 from bench.apparatus import PeerProcess, Played, peer, relay, spread, target
+from bench.peer import STATUSES
 from relay.simulator.child import free_port
 
 TROUBLED = 49
@@ -17,30 +19,42 @@ RATE, UPDATES, ROUNDS = 100.0, 1500, 3
 
 async def run() -> str:
     alone: list[Played] = []
-    among: list[Played] = []
+    beside: list[Played] = []
+    fanned: list[Played] = []
     waiting = 0
     async with peer() as other:
         with closing(_deaf_listener()) as deaf:
             troubled = _troubled(other, deaf.getsockname()[1])
+            listening = [one | {"events": ["order.new"]} for one in troubled]
             for number in range(ROUNDS):
                 async with relay(other, [target("healthy", other.sinks["ok"])]):
                     alone.append(await other.play(f"alone{number}", UPDATES, rate=RATE))
                 async with relay(other, [target("healthy", other.sinks["ok"]), *troubled]) as one:
-                    # Everything fed reaches all targets, so the troubled ones' backlog grows by feeding.
-                    await other.play(f"fill{number}", BACKLOG // TROUBLED)
-                    among.append(await other.play(f"among{number}", UPDATES, rate=RATE))
+                    await other.play(f"fill{number}", BACKLOG // TROUBLED, statuses=STATUSES[:1])
+                    fanned.append(await other.play(f"fanned{number}", UPDATES, rate=RATE))
+                async with relay(other, [target("healthy", other.sinks["ok"]), *listening]) as one:
+                    await other.play(f"stock{number}", BACKLOG // TROUBLED, statuses=STATUSES[:1])
                     waiting = sum(entry["pending"] for entry in (await one.status())["targets"])
-    p99 = [two.percentile(0.99) / one.percentile(0.99) for one, two in zip(alone, among, strict=True)]
-    p50 = [two.percentile(0.5) / one.percentile(0.5) for one, two in zip(alone, among, strict=True)]
-    lost = sum(one.sent - one.arrived for one in (*alone, *among))
+                    beside.append(await other.play(f"beside{number}", UPDATES, rate=RATE, statuses=STATUSES[1:]))
+    lost = sum(one.sent - one.arrived for one in (*alone, *beside, *fanned))
     return "\n".join(
         [
             f"isolation: 1 healthy target, {TROUBLED} in trouble, {waiting} deliveries waiting, {RATE:.0f} updates/s",
-            f"  p99 alone {spread([one.percentile(0.99) for one in alone], '{:.1f} ms'.format)}",
-            f"  p99 among {spread([one.percentile(0.99) for one in among], '{:.1f} ms'.format)}",
-            f"  ratio p99 {spread(p99, '{:.2f}'.format)}, p50 {spread(p50, '{:.2f}'.format)}, not arrived {lost}",
+            _line("alone", alone, alone),
+            _line("beside", beside, alone),
+            _line("fanned out", fanned, alone),
+            f"  not arrived {lost}",
         ]
     )
+
+
+def _line(name: str, played: list[Played], alone: list[Played]) -> str:
+    parts = []
+    for word, share in (("p50", 0.5), ("p99", 0.99)):
+        ratios = [one.percentile(share) / base.percentile(share) for one, base in zip(played, alone, strict=True)]
+        took = spread([one.percentile(share) for one in played], "{:.1f}".format)
+        parts.append(f"{word} {took} ms, ratio {spread(ratios, '{:.2f}'.format)}")
+    return f"  {name}: " + "; ".join(parts)
 
 
 def _troubled(other: PeerProcess, deaf: int) -> list[dict[str, Any]]:

@@ -4,7 +4,8 @@ Feeder and sink share one clock, so a latency is one subtraction. It is asked ov
 over standard output, one JSON document a line:
 
     <- {"upstream": "ws://...", "rest": "http://...", "sinks": {"ok": 23001, ...}}
-    -> {"updates": 5000, "rate": 200.0, "window": 2000, "name": "a", "copies": 1}
+    -> {"updates": 5000, "rate": 200.0, "window": 2000, "name": "a", "copies": 1,
+        "statuses": [-1, 0, 1, 2, 3, 4]}
     <- {"sent": 5000, "arrived": 5000, "seconds": 25.0, "latencies_ms": [...]}
 
 `rate` null feeds as fast as at most `window` updates are under way. An update has arrived when as many targets
@@ -16,7 +17,7 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -48,11 +49,11 @@ def update(name: str, number: int, order: int, status: int) -> str:
     return json.dumps({"type": "order_update", "data": data}, separators=(",", ":"))
 
 
-def _place(number: int) -> tuple[int, int]:
+def _place(number: int, statuses: Sequence[int]) -> tuple[int, int]:
     """Which order an update is of, and the status it brings: `INTERLEAVED` orders step forward by turns."""
-    block, within = divmod(number, INTERLEAVED * len(STATUSES))
+    block, within = divmod(number, INTERLEAVED * len(statuses))
     step, order = divmod(within, INTERLEAVED)
-    return block * INTERLEAVED + order, STATUSES[step]
+    return block * INTERLEAVED + order, statuses[step]
 
 
 class Feed:
@@ -198,14 +199,16 @@ class Peer:
     async def _order(self, _request: web.Request) -> web.Response:
         return web.json_response({"message": "not found"}, status=404)
 
-    async def play(self, name: str, updates: int, rate: float | None, window: int, copies: int) -> dict[str, Any]:
+    async def play(
+        self, name: str, updates: int, rate: float | None, window: int, copies: int, statuses: Sequence[int]
+    ) -> dict[str, Any]:
         """Feed and wait until all has arrived, or nothing more does for a long time."""
         await self._subscribed.wait()
         feed = self.feed = Feed(copies)
         began = perf_counter()
         for number in range(updates):
             await self._pace(feed, number, rate, window, began)
-            frame = update(name, number, *_place(number))
+            frame = update(name, number, *_place(number, statuses))
             feed.sent[number] = perf_counter()
             for socket in self._sockets:
                 await socket.send_str(frame)

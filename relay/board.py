@@ -31,6 +31,7 @@ class UpstreamBoard:
         last_message_ms: wall time of the last application message, None before the first.
         last_error: why the last epoch ended, or what went wrong over REST since, a sentence.
         sweep_problem: why sweeps do not get on at the moment; None while they do.
+        sweep_problem_since: monotonic time since which there has been such a problem without a break.
         first_sweep_done: whether this epoch's first sweep has ended well (readiness).
         in_sync: whether the trailing sweep has too.
         questions_open: disbelieved frames that REST is still to be asked about.
@@ -43,10 +44,20 @@ class UpstreamBoard:
     last_message_ms: int | None = None
     last_error: str | None = None
     sweep_problem: str | None = None
+    sweep_problem_since: float | None = None
     first_sweep_done: bool = False
     in_sync: bool = False
     questions_open: int = 0
     unconfirmed: int = 0
+
+    def sweeps_stuck(self, problem: str, now: float) -> None:
+        """Sweeps do not get on, for this reason."""
+        self.last_error = self.sweep_problem = problem
+        self.sweep_problem_since = now if self.sweep_problem_since is None else self.sweep_problem_since
+
+    def sweeps_get_on(self) -> None:
+        """REST answers again."""
+        self.sweep_problem = self.sweep_problem_since = None
 
     @property
     def subscribed(self) -> bool:

@@ -26,6 +26,7 @@ from relay.reloader import Reloader
 from relay.rooms import Rooms
 from relay.shutdown import Shutdown, UnjoinedExecutor
 from relay.store.disk import DiskWatch
+from relay.store.opening import shown_url
 from relay.store.sqlite import SqliteStore, sqlite_path
 from relay.tracing import tracing_from
 from relay.watchdog import Watchdog, ping_interval
@@ -133,7 +134,7 @@ class Daemon:
             Log.STARTED,
             version=self._version,
             targets=[target.name for target in settings.targets],
-            store=settings.store.url,
+            store=shown_url(settings.store.url),
             admin=_address(settings.admin.listen),
         )
 

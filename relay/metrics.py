@@ -64,6 +64,7 @@ class Metrics:
 
     def _rest_and_events(self) -> None:
         self.sweeps = self._counter("backfill_sweeps", "Sweeps over REST by result.", "result")
+        self.backfill_failing = self._gauge("backfill_failing", "1 while REST does not let a sweep get on.")
         self.backfill_changes = self._counter("backfill_changes", "Events that backfill found.")
         self.rest_requests = self._counter("rest_requests", "REST requests.", "endpoint", "code")
         self.events = self._counter("events", "Events written.", "type", "origin")

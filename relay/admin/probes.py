@@ -65,6 +65,7 @@ class Probes:
             self._measure(backlog)
         if size is not None:
             metrics.store_size.set(size)
+        metrics.backfill_failing.set(context.board.upstream.sweep_problem is not None)
         metrics.upstream_auth_failed.set(context.board.upstream.state is UpstreamState.AUTH_FAILED)
         metrics.config_reload_ok.set(context.board.config.result is not Reload.REFUSED)
         return web.Response(body=metrics.render() + of_process, headers={"content-type": METRICS_TYPE})

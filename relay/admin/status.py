@@ -22,6 +22,8 @@ WINDOW: Final = 47 * 3600.0
 GAPS_SHOWN: Final = 20
 DEAD_EXAMINED: Final = 1000
 """Dead deliveries of a target that are looked at; beyond that the number is a lower bound."""
+STUCK_SWEEPS: Final = 300.0
+"""Seconds for which REST may fail before that is something wrong: shorter troubles are retried by themselves."""
 FRESH_DEATH: Final = 3600.0
 """Seconds for which a delivery that ended dead counts as something wrong now."""
 _NOTHING: Final = Backlog(0, None, None, Standing())
@@ -114,7 +116,8 @@ def _judge_process(facts: Facts, found: Findings) -> None:
     if board.config.result is Reload.REFUSED:
         first, more = board.config.refusal[0], len(board.config.refusal) - 1
         message = f"the changed file was refused, the old one goes on: {first}{f' (and {more} more)' if more else ''}"
-        found.problem("configuration", message, "correct it (houdini-relay check names everything), then reload again")
+        advice = "correct it and reload again, or restart where it says so; houdini-relay check names what is malformed"
+        found.problem("configuration", message, advice)
 
 
 def _judge_upstream(facts: Facts, found: Findings) -> None:
@@ -130,6 +133,10 @@ def _judge_upstream(facts: Facts, found: Findings) -> None:
         advice = "wait; a low requests_per_minute makes this take a while"
         trouble = f" (last trouble{cause})" if cause else ""
         found.problem("upstream", f"subscribed, but still catching up{trouble}", advice)
+    elif upstream.sweep_problem is not None and facts.now - (upstream.sweep_problem_since or 0) > STUCK_SWEEPS:
+        message = f"REST has not answered for {(facts.now - (upstream.sweep_problem_since or 0)) / 60:.0f} min"
+        advice = "what the socket loses meanwhile is not made good; see the credentials and whether REST can be reached"
+        found.problem("upstream", f"{message}: {upstream.sweep_problem}", advice)
     if upstream.questions_open:
         message = f"{counted(upstream.questions_open, 'frame')} not believed until REST has been asked"
         found.note("upstream", message, "nothing to do; REST is asked one settling time later")
@@ -197,7 +204,10 @@ def _judge_sending(target: TargetFacts, waiting: Backlog, facts: Facts, found: F
         advice = "see that its URL answers 2xx; retries go on by themselves"
         found.problem(subject, f"the last attempt failed: {error}; {queue}", advice)
     elif age is not None and age > LAGGING:
-        advice = "it is too slow for what comes; raise its concurrency or make it answer faster"
+        advice = (
+            f"if its answers are slow, raise its concurrency; if some orders fail again and again, "
+            f"`deliveries list --target {target.name} --status pending` shows their last answers"
+        )
         found.problem(subject, f"lagging, {queue}, the oldest for {age / 60:.0f} min", advice)
 
 
@@ -235,7 +245,8 @@ def why_not_in_sync(board: Board) -> str | None:
     if not upstream.first_sweep_done:
         cause = f": {upstream.sweep_problem}" if upstream.sweep_problem else ""
         return f"the first sweep of this connection is not done{cause}"
-    return "the trailing sweep, one settling time after the first, is not done"
+    cause = f": {upstream.sweep_problem}" if upstream.sweep_problem else ""
+    return f"the trailing sweep, one settling time after the first, is not done{cause}"
 
 
 def _upstream(board: Board, sweeps: Mapping[str, int]) -> dict[str, Any]:

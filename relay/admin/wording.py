@@ -75,6 +75,10 @@ def verdict(status: Mapping[str, Any]) -> Verdict:
         )
     if waiting:
         return Verdict("busy", "All is well", f"{queue}, and on the way.")
+    held = sum(target["pending"] for target in status["targets"]) - waiting
+    if held:
+        kept_words = counted(held, "delivery", "deliveries")
+        return Verdict("busy", "Nothing waits at a configured target", f"But {kept_words} for targets that are gone.")
     if dead:
         ended = f"{counted(dead, 'delivery', 'deliveries')} ended dead and not sent again"
         return Verdict("busy", "Nothing is waiting", f"But {ended}: see what is worth knowing below.")

@@ -17,6 +17,7 @@ from relay.config import InvalidConfig, Settings
 from relay.daemon import Exit
 from relay.delivery.lookup import Lookup
 from relay.delivery.trial import Trial, Trials
+from relay.store.opening import shown_url
 
 _PATIENCE: Final = 10.0
 """Seconds for one host."""
@@ -103,7 +104,7 @@ def _lines(settings: Settings, reached: _Reached | None, path: Path) -> list[str
     verdict = "fine" if reached is None or reached.ok else "fine, but not everything can be reached"
     lines = [f"{path}: {verdict}", f"  upstream  {settings.upstream.websocket_url}"]
     lines += _trial_lines(() if reached is None else reached.upstream)
-    lines.append(f"  store     {settings.store.url}")
+    lines.append(f"  store     {shown_url(settings.store.url)}")
     for target in settings.targets:
         lines.append(f"  target    {target.name} -> {target.url_redacted}")
         lines += _trial_lines(() if reached is None else reached.targets[target.name])

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -53,13 +54,16 @@ async def copy_file(source: Path, url: str, tell: Tell) -> dict[str, int]:
     link = Link(url)
     await link.open()
     try:
-        with opened(source) as connection:
-            try:
-                await asyncio.to_thread(insist_on_schema, connection, source)
-                await migrate_postgres(link)
-                return await link.run(lambda session: _copy(session, connection, link.where, tell), patience=_PATIENCE)
-            except sqlite3.Error as error:
-                raise explain(error, source) from error
+        held = ExitStack()
+        try:
+            connection = await asyncio.to_thread(held.enter_context, opened(source))
+            await asyncio.to_thread(insist_on_schema, connection, source)
+            await migrate_postgres(link)
+            return await link.run(lambda session: _copy(session, connection, link.where, tell), patience=_PATIENCE)
+        except sqlite3.Error as error:
+            raise explain(error, source) from error
+        finally:
+            await asyncio.to_thread(held.close)
     finally:
         await link.close()
 
@@ -87,6 +91,7 @@ async def _copy(session: Session, connection: sqlite3.Connection, where: str, te
 
 
 async def _insist_on_empty(session: Session, where: str) -> None:
+    await session.connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")  # the file may be slow
     # Nothing may come in between looking and copying; nobody else has any business here.
     await session.connection.execute(f"LOCK TABLE {', '.join(_COPIED)} IN EXCLUSIVE MODE")
     for table in _COPIED:
@@ -120,9 +125,9 @@ async def _sum(session: Session, table: str, columns: Sequence[str]) -> _Sum:
     """What the database has of it."""
     key, found = _KEYS.get(table, "id"), _Sum()
     last: Any = "" if table in _KEYS else 0
-    statement = f"SELECT {', '.join(columns)} FROM {table} WHERE {key} > $1 ORDER BY {key} LIMIT {BATCH}"  # noqa: S608
+    statement = f"SELECT {', '.join(columns)} FROM {table} WHERE {key} > $1 ORDER BY {key} LIMIT {BATCH}"  # noqa: S608 # ours
     while rows := await session.connection.fetch(statement, last):
-        found.add(rows)
+        found.add(tuple(row) for row in rows)
         last = rows[-1][key]
     return found
 

@@ -271,7 +271,7 @@ class Backfill:
         if problem != self._problem:
             log.error(Log.SWEEP_INCOMPLETE, reason=reason, error=problem)
         self._problem = problem
-        self._board.last_error = self._board.sweep_problem = f"the last sweep is incomplete: {problem}"
+        self._board.sweeps_stuck(f"the last sweep is incomplete: {problem}", self._clock.mono())
         self._retry_at = self._clock.mono() + self._retry_pause
         self._retry_pause = min(self._retry_pause * 2, RETRY_LONGEST)
         if self._trailing_at is not None:

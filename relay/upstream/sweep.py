@@ -185,7 +185,7 @@ class Sweeper:
 
     def complain(self, error: BaseException | None) -> None:
         """One line when REST begins to fail or fails in another way, none for its repetitions."""
-        self._board.last_error = self._board.sweep_problem = str(error)
+        self._board.sweeps_stuck(str(error), self._clock.mono())
         if type(error).__name__ != self._complained:
             self._complained = type(error).__name__
             log.warning(Log.REST_FAILING, kind=self._complained, error=str(error))
@@ -210,7 +210,8 @@ class Sweeper:
         ):
             with attempt:
                 answer = await ask()
-                self._complained = self._board.sweep_problem = None
+                self._complained = None
+                self._board.sweeps_get_on()
         return answer
 
     def _pause(self, state: tenacity.RetryCallState) -> float:

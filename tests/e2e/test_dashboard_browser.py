@@ -115,7 +115,7 @@ async def test_a_bad_day(tmp_path: Path):
         desk.ledger.misbehaviour.fail_rate, desk.ledger.misbehaviour.status = 1.0, 500
         order = desk.finished_order()
         await there.until_read("One thing needs attention")
-        await there.until_read("ended dead since the relay started")
+        await there.until_read("not sent again since")
         assert await page.evaluate("window.notLoadedAgain")
         assert await page.evaluate("document.activeElement.id") == "backfill", "focus stays where it was"
         await keep_screenshot(page, "wrong")

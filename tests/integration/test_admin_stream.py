@@ -55,7 +55,7 @@ async def test_a_happening_is_one_event_of_one_line(tmp_path: Path):
         room.board.live.publish("attempt", {"target": "alpha", "error": "line\nfeed \x1b[31m \u2028"})
         fields = await block(answer)
         assert fields["event"] == "attempt"
-        assert json.loads(fields["data"]) == {"target": "alpha", "error": "line\nfeed \\x1b[31m \\u2028"}
+        assert json.loads(fields["data"]) == {"target": "alpha", "error": "line\\nfeed \\x1b[31m \\u2028"}
         assert fields["id"] == opening["id"].replace("-0", "-1")
 
 

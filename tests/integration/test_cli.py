@@ -46,6 +46,7 @@ def test_version_and_help():
         "run",
         "check",
         "status",
+        "tail",
         "targets",
         "deliveries",
         "events",
@@ -58,6 +59,7 @@ def test_version_and_help():
         "listen",
         "secret",
         "store",
+        "completion",
     ]
 
 

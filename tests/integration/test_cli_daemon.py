@@ -78,7 +78,9 @@ async def test_status_a_target_failing_and_past_gaps(terminal: Terminal):
     await room.bench.add(event("order-1", 4), now_ms=room.clock.wall_ms() - 65_000, targets=["beta"])
     room.board.targets["beta"] = TargetBoard(in_flight=1, last_started=room.clock.mono())
     await fail(room, "beta", "timeout: no answer within 15 s")
-    room.metrics.deliveries.labels("beta", "dead").inc()
+    long_ago_ms = room.clock.wall_ms() - 7_200_000
+    await room.bench.add(event("order-2", 4), now_ms=long_ago_ms, targets=["beta"])
+    await room.bench.settle(*[dead(one) for one in await room.bench.claim("beta", now_ms=long_ago_ms)])
     for number in range(7):
         await room.store.begin_gap(number * 100_000, "closed by the upstream (1012)")
         await room.store.end_gap(number * 100_000 + 125_000)
@@ -92,7 +94,7 @@ async def test_status_a_target_failing_and_past_gaps(terminal: Terminal):
     assert "target beta (active): 1 waiting, the oldest for 1 min 5 s, 1 in flight" in flat
     assert "1970-01-01 00:10:00 UTC, 2 min 5 s: closed by the upstream (1012); covered by a sweep" in flat
     assert "and 2 older; --json shows them" in flat
-    assert "note target beta: 1 delivery ended dead since the relay started" in flat
+    assert "note target beta: 1 delivery ended dead and was not sent again since" in flat
 
 
 async def test_status_as_json(terminal: Terminal):

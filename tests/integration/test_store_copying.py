@@ -1,5 +1,6 @@
 """Moving from a SQLite file to a PostgreSQL database: everything, once, with the same ids."""
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator
@@ -69,7 +70,6 @@ async def picture(store: SqliteStore | PostgresStore) -> list[object]:
 async def test_everything_is_there_and_ids_go_on(tmp_path: Path, url: str):
     bench = await furnish(tmp_path / "relay.db")
     newest = (await bench.store.list_deliveries(Filter(), None, 1)).items[0].id
-    await bench.store.release(list(bench.store._held.values()) if hasattr(bench.store, "_held") else [])
     await bench.restart()
     before = await picture(bench.store)
     await bench.store.close()
@@ -129,8 +129,6 @@ async def test_a_copy_that_is_not_like_the_original_is_not_made(tmp_path: Path, 
 
 
 def test_the_command(tmp_path: Path):
-    import asyncio
-
     async def prepare() -> str:
         await (await furnish(tmp_path / "relay.db")).store.close()
         return await shared_server().create_database()
@@ -140,7 +138,8 @@ def test_the_command(tmp_path: Path):
     config.write_text(
         "upstream:\n  websocket_url: wss://127.0.0.1:1/x\n  rest_url: https://127.0.0.1:1/x\n  partner_id: p\n"
         f"  secret: a-secret-value\nstore: {{url: 'sqlite:///{tmp_path}/relay.db'}}\n"
-        "targets:\n  - {name: alpha, url: 'https://example.com/x', secrets: [whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwAAAAAAAA]}\n"
+        "targets:\n  - name: alpha\n    url: https://example.com/x\n"
+        "    secrets: [whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwAAAAAAAA]\n"
     )
     to = shared_server().url(name).replace("postgres@", "postgres:hunter2@")
     done = CliRunner().invoke(main, ["store", "copy", "--config", str(config), "--to", to, "--json"])

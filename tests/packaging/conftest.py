@@ -13,7 +13,7 @@ from build_kit import Distributions, build
 from support.needs import missing, require_root, require_tool
 
 ROOT = Path(__file__).parents[2]
-IN_THE_TREE = ("systemd", "systemd-sysv", "dbus", "python3", "python3-venv", "make")
+IN_THE_TREE = ("systemd", "systemd-sysv", "dbus", "procps", "python3", "python3-venv", "make")
 
 
 @pytest.fixture(scope="session")

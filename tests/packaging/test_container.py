@@ -16,7 +16,7 @@ from support.needs import require_root, require_tool
 
 from relay.daemon import Exit
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.machine, pytest.mark.slow, pytest.mark.timeout(900)]
 
 ADMIN_PORT = 8787
 """That of the image's health check."""

@@ -12,7 +12,7 @@ import pytest
 from build_kit import VERSIONS, Distributions, interpreter
 from support.needs import missing, require_tool
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.machine, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("version", VERSIONS)

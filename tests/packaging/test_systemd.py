@@ -18,7 +18,7 @@ from support.needs import require_root, require_tool
 from relay.daemon import Exit
 from relay.simulator.child import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.machine, pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 PLAIN, EU, US = "houdini-relay", "houdini-relay@eu", "houdini-relay@us"

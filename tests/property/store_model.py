@@ -173,6 +173,19 @@ class Relay:
     def stop(self) -> None:
         self.do(self.store.close())
 
+    def restart(self) -> None:
+        """A clean stop, and a start on what it left."""
+        self.stop()
+        self.start(self.store.file)
+
+    def query(self, *queries: str) -> list[list[tuple[Any, ...]]]:
+        """What the database itself answers."""
+
+        def work(connection: sqlite3.Connection) -> list[list[tuple[Any, ...]]]:
+            return [connection.execute(query).fetchall() for query in queries]
+
+        return self.do(self.store._run(work))
+
     def crash(self) -> None:
         """kill -9 between two transactions: memory is gone, the files are what they are."""
         image = self._next_image()

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -30,10 +31,12 @@ EXAMPLES = int(os.environ.get("EXAMPLES", "20000")) if SOAK else 150
 
 
 class QueueMachine(RuleBasedStateMachine):
+    make_bench: ClassVar[type[QueueBench]] = QueueBench
+
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="houdini-relay-queue-", dir=RAM if RAM.is_dir() else None))
-        self.bench = QueueBench(self.folder)
+        self.bench = self.make_bench(self.folder)
 
     @initialize()
     def begin(self) -> None:

@@ -6,11 +6,10 @@ the store is looked up in the database itself; at the end things heal and must c
 
 import os
 import shutil
-import sqlite3
 import tempfile
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -34,10 +33,12 @@ settings.register_profile("relay-soak", max_examples=int(os.environ.get("EXAMPLE
 
 
 class StoreMachine(RuleBasedStateMachine):
+    make_relay: ClassVar[type[Relay]] = Relay
+
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="houdini-relay-machine-", dir=RAM if RAM.is_dir() else None))
-        self.relay = Relay(self.folder)
+        self.relay = self.make_relay(self.folder)
         self.orders: list[TrueOrder] = []
         self.wire: list[bytes] = []
         self.answers: list[tuple[float, list[bytes], bool]] = []
@@ -177,8 +178,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.relay.used)
     @rule()
     def restart(self) -> None:
-        self.relay.stop()
-        self.relay.start(self.relay.store.file)
+        self.relay.restart()
 
     @rule(seconds=st.sampled_from((0.5, 2.0, 6.0, 61.0, 700.0)))
     def advance(self, seconds: float) -> None:
@@ -272,10 +272,7 @@ class StoreMachine(RuleBasedStateMachine):
         return self.relay.in_flight[which % len(self.relay.in_flight)]
 
     def _rows(self, *queries: str) -> list[list[Row]]:
-        def work(connection: sqlite3.Connection) -> list[list[Row]]:
-            return [connection.execute(query).fetchall() for query in queries]
-
-        return self.relay.do(self.relay.store._run(work))
+        return self.relay.query(*queries)
 
 
 StoreMachine.TestCase.settings = settings(

@@ -12,6 +12,8 @@ from receiver_events import FORGERIES, event
 from receiver_kit import EXAMPLES, JOURNAL, OTHER_SECRET, Receiver, signed
 from support.needs import require_tool
 
+pytestmark = pytest.mark.machine
+
 BODY = event("order-ž", 1)
 
 

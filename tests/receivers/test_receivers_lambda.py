@@ -17,7 +17,7 @@ from receiver_kit import EXAMPLES, START_SECONDS, Files, Receiver, Taken, pip_in
 
 from relay.simulator.child import free_port
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.machine, pytest.mark.timeout(240)]
 HERE = Path(__file__).parent
 EMULATOR = ("moto", "py-partiql-parser", "flask", "flask-cors")
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none", "AWS_DEFAULT_REGION": "eu-central-1"}

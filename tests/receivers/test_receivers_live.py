@@ -16,7 +16,7 @@ from support.needs import require_tool
 
 from relay.simulator.child import free_port
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.machine, pytest.mark.timeout(120)]
 ENOUGH = 60
 """Events to wait for."""
 

@@ -8,7 +8,7 @@ from receiver_cases import PreloadedJournalCases
 from receiver_kit import EXAMPLES, JOURNAL, Receiver, npm_install
 from support.needs import require_tool
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.machine, pytest.mark.timeout(240)]
 
 
 def node(example: Path, folder: Path) -> Receiver:

@@ -9,7 +9,7 @@ from receiver_cases import JournalCases, SqliteCases
 from receiver_kit import EXAMPLES, JOURNAL, SQLITE, Receiver
 from support.needs import require_library, require_tool
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.machine, pytest.mark.timeout(120)]
 JARS = "/usr/share/java"
 
 

@@ -7,7 +7,7 @@ import pytest
 from receiver_cases import SqliteCases
 from receiver_kit import EXAMPLES, SQLITE, Receiver, pip_install, python_with
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.machine, pytest.mark.timeout(240)]
 
 
 @pytest.fixture(scope="module")

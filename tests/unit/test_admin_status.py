@@ -208,3 +208,16 @@ def test_gaps_open_past_and_longer_than_the_window():
     assert len(messages(document, "notes")) == 1
     assert "longer than what REST remembers" in messages(document, "notes")[0]
     assert document["fine"] is True
+
+
+def test_rest_that_fails_for_long_is_wrong_although_the_socket_lives():
+    board = fine_board()
+    board.upstream.sweeps_stuck("REST: status 401", 1000.0 - 301)
+    assert messages(judge(board)) == ["upstream: REST has not answered for 5 min: REST: status 401"]
+    board.upstream.sweeps_get_on()
+    board.upstream.sweeps_stuck("REST: status 503", 1000.0 - 10)
+    assert judge(board)["fine"]
+    board.upstream.sweeps_stuck("REST: status 502", 1000.0)
+    assert board.upstream.sweep_problem_since == 1000.0 - 10
+    board.upstream.in_sync = False
+    assert judge(board)["upstream"]["why_not_in_sync"].endswith("is not done: REST: status 502")
