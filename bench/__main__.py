@@ -1,17 +1,33 @@
-"""`make bench`: run every case and print its table."""
+"""`make bench`: run every case and print its figures. `python -m bench isolation backlog` runs these two."""
 
 import argparse
 import asyncio
+from collections.abc import Callable
 
-from bench import steady
+from bench import backlog, isolation, steady, throughput
+from bench.apparatus import machine
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument(
+        "cases", nargs="*", metavar="CASE", help="steady, throughput, isolation, backlog (default: all)"
+    )
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the steady case (default 60)")
     parser.add_argument("--rate", type=float, default=200.0, help="its updates per second (default 200)")
+    parser.add_argument("--queued", type=int, default=1_000_000, help="deliveries of the backlog case (default 10^6)")
     given = parser.parse_args()
-    print(asyncio.run(steady.run(given.rate, given.seconds)))
+    cases: dict[str, Callable[[], str]] = {
+        "steady": lambda: asyncio.run(steady.run(given.rate, given.seconds)),
+        "throughput": lambda: asyncio.run(throughput.run()),
+        "isolation": lambda: asyncio.run(isolation.run()),
+        "backlog": lambda: asyncio.run(backlog.run(given.queued)),
+    }
+    if unknown := set(given.cases) - cases.keys():
+        parser.error(f"no such case: {', '.join(sorted(unknown))}")
+    print(machine())
+    for name in given.cases or cases:
+        print(cases[name](), flush=True)
 
 
 if __name__ == "__main__":
