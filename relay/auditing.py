@@ -8,7 +8,7 @@ from relay.admin.compare import SeenOrder
 from relay.board import Board
 from relay.clock import Clock
 from relay.config import UpstreamSettings
-from relay.errors import BadCredentials, NotVisible, Throttled, UpstreamError
+from relay.errors import BadCredentials, NotLeader, NotVisible, Throttled, UpstreamError
 from relay.model import KnownOrder, Origin
 from relay.store.base import Store
 from relay.upstream import diff
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class UpstreamAudit:
-    """`relay.admin.audit.AuditSource` over the one REST client and the one intake."""
+    """`relay.admin.audit.AuditSource` over the one REST client and the leader's intake."""
 
     settling = diff.SETTLING
 
@@ -33,7 +33,7 @@ class UpstreamAudit:
         self,
         settings: Callable[[], UpstreamSettings],
         api: OrdersApi,
-        intake: Intake,
+        intake: Callable[[], Intake | None],
         store: Store,
         board: Board,
         clock: Clock,
@@ -46,8 +46,11 @@ class UpstreamAudit:
         self._clock = clock
 
     async def not_ready(self) -> str | None:
-        """Before the first sweep has ended, every order would look unknown."""
-        upstream = self._board.upstream
+        """Before the first sweep has ended, every order would look unknown; whether it has, the leader knows."""
+        upstream, lead = self._board.upstream, self._board.lead
+        if lead.follows:
+            where = f" (on host {lead.leader})" if lead.leader is not None else ""
+            return f"this instance does not hold the upstream connection; ask the one that does{where}"
         catching_up = upstream.subscribed and not upstream.first_sweep_done
         if catching_up or await self._store.meta_get(BASELINE_DONE) is None:
             return "the relay is still reading what the upstream has; ask again once `houdini-relay status` is fine"
@@ -78,8 +81,10 @@ class UpstreamAudit:
 
     async def ingest(self, orders: Sequence[SeenOrder]) -> None:
         """As rows of a first sweep, which are believed at once when they are ahead."""
-        now_ms = self._clock.wall_ms()
-        await self._intake.put(
+        now_ms, intake = self._clock.wall_ms(), self._intake()
+        if intake is None:
+            raise NotLeader("this instance does not hold the upstream connection (any more): another may")
+        await intake.put(
             [
                 snapshot(
                     parse_order(one.body),
@@ -92,7 +97,7 @@ class UpstreamAudit:
                 for one in orders
             ]
         )
-        await self._intake.join()
+        await intake.join()
 
     def last_webhook_id(self, known: KnownOrder) -> str:
         """The id that the order's last event has."""

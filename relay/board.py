@@ -17,6 +17,7 @@ class UpstreamState(StrEnum):
     WELCOMED = "welcomed"
     SUBSCRIBED = "subscribed"
     AUTH_FAILED = "auth_failed"
+    FOLLOWING = "following"
     STOPPED = "stopped"
 
 
@@ -63,6 +64,37 @@ class UpstreamBoard:
     def subscribed(self) -> bool:
         """Whether a live, acknowledged subscription exists."""
         return self.state is UpstreamState.SUBSCRIBED
+
+
+@dataclass(slots=True)
+class LeadBoard:
+    """Who holds the connection to the upstream, as this instance saw it last.
+
+    Attributes:
+        shared: whether other instances may use the store, too.
+        instance: this instance's id.
+        epoch: of this instance's present term as leader; None while it does not lead.
+        leader: where the leader runs, as far as is known; None when nobody leads.
+        instances: how many share what targets may be sent, this one included.
+        store_away: why the store cannot be reached, a sentence; None while it can.
+    """
+
+    shared: bool = False
+    instance: str = ""
+    epoch: int | None = None
+    leader: str | None = None
+    instances: int = 1
+    store_away: str | None = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this instance does."""
+        return self.epoch is not None
+
+    @property
+    def follows(self) -> bool:
+        """Whether another instance does, or may; never where the store is not shared."""
+        return self.shared and self.epoch is None
 
 
 @dataclass(slots=True)
@@ -147,6 +179,7 @@ class Board:
 
     gate: Gate = field(default_factory=Gate)
     upstream: UpstreamBoard = field(default_factory=UpstreamBoard)
+    lead: LeadBoard = field(default_factory=LeadBoard)
     targets: dict[str, TargetBoard] = field(default_factory=dict)
     live: Live = field(default_factory=Live)
     recent: Recent = field(default_factory=Recent)

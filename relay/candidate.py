@@ -75,7 +75,8 @@ class Reader:
 
 
 def _entry(target: TargetSettings, reach: str) -> TargetEntry:
-    return TargetEntry(target.name, Ordering(target.ordering), target.paused, reach)
+    timeout_ms = round(target.timeout * 1000)
+    return TargetEntry(target.name, Ordering(target.ordering), target.paused, reach, timeout_ms)
 
 
 def _reach(target: TargetSettings) -> str:

@@ -43,6 +43,37 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+class SharedClock:
+    """The machine's clocks, but for the wall time: that of a store which several instances share.
+
+    Between two looks at the store it goes on by the monotonic clock, so no machine's wall clock matters. Until the
+    first look, and where nothing is shared, it is the machine's.
+    """
+
+    def __init__(self, own: Clock) -> None:
+        self._own = own
+        self._anchor: tuple[int, float] | None = None
+
+    def wall_ms(self) -> int:
+        """Milliseconds since the Unix epoch."""
+        if self._anchor is None:
+            return self._own.wall_ms()
+        anchor_ms, at = self._anchor
+        return anchor_ms + round((self._own.mono() - at) * 1000)
+
+    def mono(self) -> float:
+        """Seconds on the monotonic clock."""
+        return self._own.mono()
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep for this many seconds."""
+        await self._own.sleep(seconds)
+
+    def set_by(self, shared_ms: int, at: float) -> None:
+        """Go by this wall time, which held at that moment of the monotonic clock."""
+        self._anchor = shared_ms, at
+
+
 JUMP: Final = 30.0
 """Seconds by which wall and monotonic time may drift apart between two looks."""
 

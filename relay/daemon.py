@@ -1,12 +1,15 @@
 """The process: opens the store, runs the rooms, and takes them down in order.
 
-Start: store (lock, open, migrate), admin (so that `/healthz` answers), then ingest, upstream and scheduler.
-Stop: unready, the upstream leaves, what was read is committed, nothing new is claimed, attempts under way
-get their grace, then admin and store close. A second signal cuts the grace short.
+Start: store (lock, open, migrate), admin (so that `/healthz` answers), then upstream and scheduler. A database that
+cannot be reached yet is waited for with the admin server up.
+Stop: unready, the upstream leaves, what was read is committed, the lead is given back, nothing new is claimed,
+attempts under way get their grace, then admin and store close. A second signal cuts the grace short.
 """
 
 import asyncio
 import os
+import secrets
+import socket
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Any, Final
@@ -17,24 +20,30 @@ from relay import systemd
 from relay.admin.app import Admin
 from relay.board import Board
 from relay.candidate import Candidate, Reader
-from relay.clock import Clock, SystemClock
+from relay.clock import Clock, SharedClock, SystemClock
 from relay.config import Settings
-from relay.errors import StoreError
+from relay.errors import StoreError, StoreUnavailable
 from relay.log_names import Log
 from relay.metrics import Metrics
 from relay.reloader import Reloader
 from relay.rooms import Rooms
 from relay.shutdown import Shutdown, UnjoinedExecutor
+from relay.store.base import Store
 from relay.store.disk import DiskWatch
-from relay.store.opening import shown_url
-from relay.store.sqlite import SqliteStore, sqlite_path
+from relay.store.opening import file_of, is_shared, make_store, shown_url
+from relay.store.outage import Availability
+from relay.store.values import Instance
 from relay.tracing import tracing_from
+from relay.upstream.leadership import FOLLOW_EVERY, RESIGN_GRACE, tell_time
+from relay.upstream.term import COMMIT_GRACE, UPSTREAM_GRACE
 from relay.watchdog import Watchdog, ping_interval
 
 DRAIN_GRACE: Final = 20.0
 """Seconds that attempts under way get on shutdown; the systemd unit's stop timeout is longer."""
-COMMIT_GRACE: Final = 5.0
-UPSTREAM_GRACE: Final = 5.0
+LEAVE_GRACE: Final = UPSTREAM_GRACE + COMMIT_GRACE + RESIGN_GRACE
+"""Seconds that leaving the upstream may take."""
+OPEN_EXTENSION: Final = 60.0
+"""Seconds by which the service manager is asked for more patience while a database is waited for."""
 RESOLVER_THREADS: Final = 64
 """Name look-ups run in threads; enough of them that slow names do not delay the upstream's."""
 
@@ -79,36 +88,80 @@ class Daemon:
     async def run(self) -> int:
         """Run until told to stop; returns the exit code."""
         asyncio.get_running_loop().set_default_executor(UnjoinedExecutor(RESOLVER_THREADS, "resolver"))
-        path = sqlite_path(self._settings.store.url)
-        store = SqliteStore(path, self._clock.wall_ms, self._metrics.store_commit.observe)
-        disk = DiskWatch(path, self._board.gate, self._metrics.store_free, self._clock)
+        try:
+            return await self._run(self._make_store())
+        except StoreError as error:
+            _log.error(Log.STORE_UNUSABLE, error=str(error))
+            return Exit.STORE
+
+    def _make_store(self) -> Store:
+        settings = self._settings.store
+        if is_shared(settings.url):
+            self._board.lead.shared = True
+            self._clock = SharedClock(self._clock)
+        return make_store(settings.url, self._clock.wall_ms, self._metrics.store_commit.observe, self._clock.sleep)
+
+    async def _run(self, store: Store) -> int:
+        url = self._settings.store.url
+        around = (self._metrics.store_free, self._clock)
+        disk = None if is_shared(url) else DiskWatch(file_of(url), self._board.gate, *around)
         with self._shutdown.listening():
-            await disk.run_once()  # on a full disk opening would fail for want of the room that the ballast holds
+            if disk is not None:  # on a full disk opening would fail for want of the room that the ballast holds
+                await disk.run_once()
             try:
                 present = await asyncio.to_thread(self._reader.present, self._settings)
-                await store.open(present.entries)
-                return await self._run_rooms(store, disk, present)
-            except StoreError as error:
-                _log.error(Log.STORE_UNUSABLE, error=str(error))
-                return Exit.STORE
+                # Before the admin server: a second process on a file is told that, not that its port is taken.
+                opened = await self._try_open(store, present)
+                return await self._run_rooms(store, disk, present, opened=opened)
             finally:
                 await store.close()
 
-    async def _run_rooms(self, store: SqliteStore, disk: DiskWatch, present: Candidate) -> int:
+    async def _run_rooms(self, store: Store, disk: DiskWatch | None, present: Candidate, *, opened: bool) -> int:
         tracing = await asyncio.to_thread(tracing_from, os.environ, self._version)
-        rooms = Rooms(self._settings, store, disk, self._board, self._metrics, self._clock, self._version, tracing)
+        here = Instance(secrets.token_hex(8), socket.gethostname(), self._clock.wall_ms())
+        around = (self._board, self._metrics, self._clock, self._version)
+        rooms = Rooms(self._settings, store, disk, *around, here, present.entries, tracing)
         try:
             if rooms.admin is not None and not await self._start_admin(rooms.admin):
                 return Exit.CRASHED
-            return await self._live(store, disk, rooms, present)
+            if opened or await self._wait_until_open(store, present):
+                return await self._live(store, disk, rooms, present)
+            return self._shutdown.exit_code(Exit.FINE)
         finally:
             await rooms.close()
 
-    async def _live(self, store: SqliteStore, disk: DiskWatch, rooms: Rooms, present: Candidate) -> int:
+    async def _try_open(self, store: Store, present: Candidate) -> bool:
+        """False when it is a database that cannot be reached: that is waited for, as it is later.
+
+        Raises:
+            StoreError: it cannot be used.
+        """
+        availability = Availability(self._board, self._metrics)
+        try:
+            await tell_time(self._clock, store)
+            await store.open(present.entries)
+        except StoreUnavailable as error:
+            availability.away(error)
+            return False
+        availability.back()
+        return True
+
+    async def _wait_until_open(self, store: Store, present: Candidate) -> bool:
+        """False when the relay is told to stop meanwhile."""
+        while not self._shutdown.stop.is_set():
+            extension = f"EXTEND_TIMEOUT_USEC={round(OPEN_EXTENSION * 1e6)}"
+            systemd.notify(extension, f"STATUS=waiting for the database: {self._board.lead.store_away}")
+            await self._shutdown.bounded(self._shutdown.stop.wait(), FOLLOW_EVERY)
+            if not self._shutdown.stop.is_set() and await self._try_open(store, present):
+                return True
+        return False
+
+    async def _live(self, store: Store, disk: DiskWatch | None, rooms: Rooms, present: Candidate) -> int:
         around = (self._board, self._metrics, self._clock)
         reloader = Reloader(self._shutdown.reload, self._reader, present, rooms, *around)
         tasks = rooms.start()
-        tasks["disk"] = asyncio.create_task(disk.run(), name="disk")
+        if disk is not None:
+            tasks["disk"] = asyncio.create_task(disk.run(), name="disk")
         tasks["reload"] = asyncio.create_task(reloader.run(), name="reload")
         rooms.vitals.rooms = dict(tasks)
         if (interval := ping_interval(os.environ)) is not None:
@@ -177,9 +230,9 @@ class Daemon:
         systemd.notify("STOPPING=1")
         _log.info(Log.STOPPING, signal=self._shutdown.by.name if self._shutdown.by else None)
         tasks["reload"].cancel()
+        # The connection is closed, what was read is stored, and another instance may take over.
         tasks["upstream"].cancel()
-        await asyncio.wait([tasks["upstream"]], timeout=UPSTREAM_GRACE)
-        await self._shutdown.bounded(rooms.intake.join(), COMMIT_GRACE, failed)
+        await self._shutdown.bounded(asyncio.wait([tasks["upstream"]]), LEAVE_GRACE, failed)
         await self._shutdown.bounded(rooms.scheduler.drain(DRAIN_GRACE), DRAIN_GRACE + 1, failed)
         cut_off = await rooms.scheduler.drain(0.0)
         await asyncio.wait([tasks["scheduler"]], timeout=COMMIT_GRACE)

@@ -107,6 +107,11 @@ class Metrics:
     def _store_and_process(self, version: str) -> None:
         self.store_commit = self._histogram("store_commit_seconds", "Duration of COMMIT.", _FAST)
         self.store_size = self._gauge("store_size_bytes", "Size of the store's files.")
+        self.store_available = self._gauge("store_available", "0 while the store's database cannot be reached.")
+        self.store_available.set(1)
+        self.leading = self._gauge("leading", "1 while this instance holds the connection to the upstream.")
+        self.instances = self._gauge("instances", "Instances that share the store, as this one sees it.")
+        self.instances.set(1)
         self.store_free = self._gauge("store_free_bytes", "Room left on the store's disk.")
         self.ready = self._gauge("ready", "1 while /readyz answers 200.")
         self.loop_lag = self._gauge("loop_lag_seconds", "Longest delay of the event loop within the last minute.")

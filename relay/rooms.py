@@ -1,7 +1,7 @@
 """The rooms of one process and how they are wired; another configuration can be put under them while they run."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -30,9 +30,12 @@ from relay.reload import Changes
 from relay.reloader import Refused
 from relay.store.base import Store
 from relay.store.disk import DiskWatch
+from relay.store.values import Instance, TargetEntry
 from relay.tracing import OFF, Tracing
-from relay.upstream.ingest import Ingest, Intake
-from relay.upstream.supervisor import Supervisor
+from relay.upstream.dial import open_rest_session
+from relay.upstream.leadership import Leadership
+from relay.upstream.orders_api import OrdersApi
+from relay.upstream.term import Term, begin_term
 from relay.vitals import Vitals
 
 _log = structlog.get_logger()
@@ -50,14 +53,31 @@ class Rooms:
         self,
         settings: Settings,
         store: Store,
-        disk: DiskWatch,
+        disk: DiskWatch | None,
         board: Board,
         metrics: Metrics,
         clock: Clock,
         version: str,
+        instance: Instance,
+        entries: Sequence[TargetEntry],
         tracing: Tracing = OFF,
     ) -> None:
+        """Prepare; nothing is begun, and the store is not asked.
+
+        Args:
+            settings: the configuration to start with.
+            store: the durable middle.
+            disk: who measures the store's disk; None where it is not a file.
+            board: what is true right now.
+            metrics: the same for machines.
+            clock: the time.
+            version: of this program.
+            instance: this process, among those that share the store.
+            entries: the targets of `settings` as the store has to know them.
+            tracing: where traces go.
+        """
         self.settings = settings
+        self._entries = entries
         self._tracing = tracing
         self._store = store
         self._board = board
@@ -67,20 +87,17 @@ class Rooms:
         self._lookup = Lookup(clock)
         self._clients = {target.name: self._connect(target) for target in settings.targets}
         self._retiring: dict[asyncio.Task[None], TargetClient] = {}
-        rng = system_rng()
-        context = Context(store, metrics, clock, rng, board, tracing)
+        self._rng = system_rng()
+        context = Context(store, metrics, clock, self._rng, board, tracing)
         self.scheduler = Scheduler(settings.targets, self._clients, context, board)
         self.janitor = Janitor(settings.targets, settings.store.retention, context, board)
         self.notices = Notices(context, board, disk, self.route)
-        self.intake = Intake()
-        upstream = settings.upstream
-        self.ingest = Ingest(
-            self.intake, store, upstream.partner_id, self.route, metrics, clock, live=board.live, tracing=tracing
+        self._api = OrdersApi(settings.upstream, lambda: open_rest_session(version), clock, metrics)
+        self.leadership = Leadership(
+            instance, store, self._begin_term, self._configure, board, metrics, clock, self._rng
         )
-        self.supervisor = Supervisor(
-            upstream, self.intake, store, board, metrics, clock, rng, version, route=self.route
-        )
-        self.vitals = Vitals(store.check_alive, board, clock, metrics.loop_lag.set)
+        # A database that is away is no reason to end this process.
+        self.vitals = Vitals(_nothing if board.lead.shared else store.check_alive, board, clock, metrics.loop_lag.set)
         self.admin = self._make_admin()
         self.warn_of_descriptors()
 
@@ -90,8 +107,7 @@ class Rooms:
             "scheduler": self.scheduler.run,
             "janitor": self.janitor.run,
             "notices": self.notices.run,
-            "ingest": self.ingest.run,
-            "upstream": self.supervisor.run,
+            "upstream": self.leadership.run,
             "vitals": self.vitals.run,
         }
         return {name: asyncio.create_task(live(), name=name) for name, live in lives.items()}
@@ -133,8 +149,9 @@ class Rooms:
         Raises:
             StoreError: the store cannot be used.
         """
+        self._entries = candidate.entries
         if changes.touches("targets."):
-            await self._store.configure(candidate.entries)
+            await self._configure()
         # Nothing waits until everything goes by it.
         settings = self.settings = candidate.settings
         before, self._clients = self._clients, dict(prepared)
@@ -143,7 +160,9 @@ class Rooms:
         if changes.touches("upstream."):
             renew = changes.renews_upstream
             why = f"the configuration changed: {', '.join(renew)}" if renew else None
-            self.supervisor.reconfigure(settings.upstream, why)
+            self._api.reconfigure(settings.upstream)
+            if self.leadership.term is not None:
+                self.leadership.term.supervisor.reconfigure(settings.upstream, why)
         if changes.touches("log."):
             log.configure(settings.log.level, settings.log.format)
         for name, client in before.items():
@@ -160,6 +179,7 @@ class Rooms:
         clients = [*self._retiring.values(), *self._clients.values()]
         await asyncio.gather(*(client.close() for client in clients), return_exceptions=True)
         self._lookup.close()
+        await self._api.close()
         await self._tracing.close()
         if self.admin is not None:
             await self.admin.stop()
@@ -170,6 +190,15 @@ class Rooms:
         if missing := descriptors.shortage(limit, attempts):
             advice = f"raise the limit of open files by {missing} (LimitNOFILE=, ulimit -Hn), or lower `concurrency`"
             _log.warning(Log.FILE_LIMIT_LOW, limit=limit, attempts=attempts, advice=advice)
+
+    async def _configure(self) -> None:
+        await self._store.configure(self._entries)
+
+    def _begin_term(self) -> Term:
+        around = (self._store, self._board, self._metrics, self._clock)
+        return begin_term(
+            self.settings.upstream, self._api, *around, self._rng, self._version, self.route, self._tracing
+        )
 
     def _connect(self, target: TargetSettings) -> TargetClient:
         partner_id = self.settings.upstream.partner_id
@@ -190,7 +219,7 @@ class Rooms:
         if listen is None:
             return None
         audit = UpstreamAudit(
-            lambda: self.settings.upstream, self.supervisor.api, self.intake, self._store, self._board, self._clock
+            lambda: self.settings.upstream, self._api, self.leadership.intake, self._store, self._board, self._clock
         )
         context = AdminContext(
             settings=self.settings.admin,
@@ -200,10 +229,14 @@ class Rooms:
             board=self._board,
             metrics=self._metrics,
             clock=self._clock,
-            want_sweep=self.supervisor.want_sweep,
+            want_sweep=self.leadership.want_sweep,
             audit_source=audit,
             control=self.scheduler,
             public_keys=lambda: public_keys(self.settings.targets),
             vitals=self.vitals,
         )
         return Admin(listen, context)
+
+
+async def _nothing() -> None:
+    return

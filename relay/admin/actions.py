@@ -34,7 +34,7 @@ class Actions:
 
     async def backfill(self) -> Shape:
         """Ask for a sweep now."""
-        self._context.want_sweep("asked for")
+        await self._context.want_sweep("asked for")
         _log.info(Log.BACKFILL_REQUESTED)
         return {"requested": True}
 

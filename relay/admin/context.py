@@ -1,6 +1,6 @@
 """What the admin room is handed by the daemon."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,7 +41,7 @@ class Context:
 
     Attributes:
         targets: the targets as configured now.
-        want_sweep: asks for a sweep, with the reason for the log.
+        want_sweep: asks for a sweep, with the reason for the log, wherever the upstream's connection is.
         audit_source: the upstream as the audit asks it.
         control: the engine, as far as a person may steer it.
         public_keys: target -> the public keys it signs with; reads secrets, which may lie in files, and raises
@@ -56,7 +56,7 @@ class Context:
     board: Board
     metrics: Metrics
     clock: Clock
-    want_sweep: Callable[[str], None]
+    want_sweep: Callable[[str], Awaitable[None]]
     audit_source: AuditSource
     control: Control
     public_keys: Callable[[], Mapping[str, Sequence[str]]]

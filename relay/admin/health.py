@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from relay.admin.instances import NOBODY_LEADS, nobody_leads
 from relay.board import Board, TargetBoard, UpstreamState
 from relay.config import TargetSettings
 from relay.standing import Breaker
@@ -30,9 +31,10 @@ class Limits:
     interval: float = 0.0
 
 
-def limits_of(target: TargetSettings) -> Limits:
-    """A target's limits."""
-    return Limits(target.concurrency, 1 / target.rate_limit if target.rate_limit else 0.0)
+def limits_of(target: TargetSettings, instances: int) -> Limits:
+    """One instance's part of a target's limits, of so many that share the store."""
+    interval = instances / target.rate_limit if target.rate_limit else 0.0
+    return Limits(max(1, target.concurrency // instances), interval)
 
 
 def unready_reasons(
@@ -55,7 +57,9 @@ def unready_reasons(
     if board.gate.reason is not None:
         reasons.append(f"store: {board.gate.reason}")
     upstream = board.upstream
-    if upstream.state is not UpstreamState.SUBSCRIBED:
+    if board.lead.follows:
+        reasons += [f"upstream: {NOBODY_LEADS}"] if nobody_leads(board) else []
+    elif upstream.state is not UpstreamState.SUBSCRIBED:
         cause = f": {upstream.last_error}" if upstream.last_error else ""
         reasons.append(f"upstream: not subscribed ({upstream.state}){cause}")
     elif not upstream.first_sweep_done:

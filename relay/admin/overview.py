@@ -7,8 +7,9 @@ from typing import Any
 from prometheus_client import Counter
 
 from relay.admin.context import Context
+from relay.admin.gap_shapes import WINDOW
 from relay.admin.health import limits_of
-from relay.admin.status import DEAD_EXAMINED, GAPS_SHOWN, WINDOW, Facts, TargetFacts, status_document
+from relay.admin.status import DEAD_EXAMINED, GAPS_SHOWN, Facts, TargetFacts, status_document
 from relay.recent import Hour
 from relay.store.base import Store
 from relay.store.values import Gap
@@ -22,7 +23,10 @@ async def read_overview(context: Context) -> dict[str, Any]:
     """
     # Redacting a URL reads it anew, and it may lie in a file.
     targets = await asyncio.to_thread(
-        lambda: [TargetFacts(one.name, one.url_redacted, limits_of(one)) for one in context.targets()]
+        lambda: [
+            TargetFacts(one.name, one.url_redacted, limits_of(one, context.board.lead.instances))
+            for one in context.targets()
+        ]
     )
     facts = Facts(
         version=context.version,
@@ -32,6 +36,7 @@ async def read_overview(context: Context) -> dict[str, Any]:
         dead=await context.store.dead_letters(DEAD_EXAMINED),
         sweeps=_count(context.metrics.sweeps, "result"),
         gaps=await _gaps(context.store),
+        instances=await context.store.instances(),
         size_bytes=await context.store.size_bytes(),
         now=context.clock.mono(),
         now_ms=context.clock.wall_ms(),

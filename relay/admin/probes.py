@@ -8,7 +8,7 @@ from aiohttp import web
 
 from relay.admin.answers import json_answer
 from relay.admin.context import Context
-from relay.admin.health import is_stalled, limits_of, unready_reasons
+from relay.admin.health import Limits, is_stalled, limits_of, unready_reasons
 from relay.board import Reload, TargetBoard, UpstreamState
 from relay.errors import StoreError
 from relay.standing import Breaker
@@ -44,7 +44,7 @@ class Probes:
             backlog = await self._backlog()
         except (StoreError, TimeoutError) as error:
             return _health(503, [_store_sentence(error)])
-        limits = {target.name: limits_of(target) for target in context.targets()}
+        limits = self._limits()
         now, now_ms = context.clock.mono(), context.clock.wall_ms()
         reasons = unready_reasons(context.board, backlog, limits, now, now_ms)
         return _health(503 if reasons else 200, reasons)
@@ -72,7 +72,7 @@ class Probes:
 
     def _measure(self, backlog: Mapping[str, Backlog]) -> None:
         context, metrics = self._context, self._context.metrics
-        limits = {target.name: limits_of(target) for target in context.targets()}
+        limits = self._limits()
         now, now_ms = context.clock.mono(), context.clock.wall_ms()
         metrics.forget_queues()
         for name, waiting in backlog.items():
@@ -88,6 +88,10 @@ class Probes:
             stalled = name in limits and is_stalled(board, waiting, limits[name], now, now_ms)
             metrics.target_stalled.labels(name).set(stalled)
         metrics.ready.set(not unready_reasons(context.board, backlog, limits, now, now_ms))
+
+    def _limits(self) -> Mapping[str, Limits]:
+        instances = self._context.board.lead.instances
+        return {target.name: limits_of(target, instances) for target in self._context.targets()}
 
     async def _backlog(self) -> Mapping[str, Backlog]:
         async with asyncio.timeout(STORE_PATIENCE):

@@ -113,6 +113,19 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             sweeps=mapped(COUNT),
             gate=TEXT_,
         ),
+        instances=listed(
+            thing(
+                "One that shares the store and was heard of lately; `in_flight`: target -> attempts under way.",
+                id=TEXT,
+                host=TEXT,
+                this=YES,
+                leads=YES,
+                epoch=NUMBER_,
+                started_at=MOMENT,
+                seen_at=MOMENT,
+                in_flight=mapped(COUNT),
+            )
+        ),
         gaps=listed(ref("Gap")),
         targets=listed(also(TARGET, "A target and how it has done lately.", dead=COUNT, last_hour=ref("LastHour"))),
         store=thing("The store.", size_bytes=COUNT, failure=TEXT_),

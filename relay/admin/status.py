@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from relay.admin.gap_shapes import WINDOW, gap_seconds, gap_shape
 from relay.admin.health import Limits, is_stalled
+from relay.admin.instances import NOBODY_ADVICE, NOBODY_LEADS, instance_shapes, nobody_leads
 from relay.admin.shapes import moment, target_shape
 from relay.board import Board, Reload, TargetBoard, UpstreamState
 from relay.model import iso_utc
 from relay.standing import Breaker, Standing
 from relay.store.reads import DeadLetters
-from relay.store.values import Backlog, Gap
+from relay.store.values import Backlog, Gap, LiveInstance
 
 LAGGING: Final = 900.0
 """Seconds that a delivery may wait before its target counts as lagging."""
-WINDOW: Final = 47 * 3600.0
-"""Seconds of a gap that the 48 h which REST shows surely cover, with an hour to spare (as in `relay.upstream.gaps`)."""
 GAPS_SHOWN: Final = 20
 DEAD_EXAMINED: Final = 1000
 """Dead deliveries of a target that are looked at; beyond that the number is a lower bound."""
@@ -48,6 +48,7 @@ class Facts:
         dead: target -> what ended dead there and was not sent again since.
         sweeps: result -> sweeps that ended so since the process began.
         gaps: the last gaps, newest first.
+        instances: those that share the store.
         size_bytes: how much room the store takes.
         now: monotonic seconds.
         now_ms: wall time.
@@ -60,6 +61,7 @@ class Facts:
     dead: Mapping[str, DeadLetters]
     sweeps: Mapping[str, int]
     gaps: Sequence[Gap]
+    instances: Sequence[LiveInstance]
     size_bytes: int
     now: float
     now_ms: int
@@ -99,7 +101,8 @@ def status_document(facts: Facts) -> dict[str, Any]:
         "version": facts.version,
         "now": iso_utc(facts.now_ms),
         "upstream": _upstream(facts.board, facts.sweeps),
-        "gaps": [_gap(gap, facts.now_ms) for gap in facts.gaps],
+        "instances": instance_shapes(facts.instances, facts.board),
+        "gaps": [gap_shape(gap, facts.now_ms) for gap in facts.gaps],
         "targets": shown,
         "store": {"size_bytes": facts.size_bytes, "failure": facts.board.store_failure},
     }
@@ -123,7 +126,10 @@ def _judge_process(facts: Facts, found: Findings) -> None:
 def _judge_upstream(facts: Facts, found: Findings) -> None:
     upstream = facts.board.upstream
     cause = f": {upstream.last_error}" if upstream.last_error else ""
-    if upstream.state is UpstreamState.AUTH_FAILED:
+    if facts.board.lead.follows:
+        if nobody_leads(facts.board):
+            found.problem("upstream", NOBODY_LEADS, NOBODY_ADVICE)
+    elif upstream.state is UpstreamState.AUTH_FAILED:
         advice = "correct upstream.partner_id and upstream.secret; it tries again every auth_retry"
         found.problem("upstream", f"the credentials are refused{cause}", advice)
     elif not upstream.subscribed:
@@ -225,7 +231,7 @@ def _judge_orphans(facts: Facts, found: Findings) -> None:
 
 def _judge_gaps(facts: Facts, found: Findings) -> None:
     for gap in facts.gaps:
-        if _seconds(gap, facts.now_ms) > WINDOW:
+        if gap_seconds(gap, facts.now_ms) > WINDOW:
             message = f"the gap since {iso_utc(gap.from_ms)} was longer than what REST remembers (48 h)"
             found.note("gaps", message, "what happened inside it cannot be known; compare with your own records")
 
@@ -240,6 +246,8 @@ def why_not_in_sync(board: Board) -> str | None:
     upstream = board.upstream
     if upstream.in_sync:
         return None
+    if board.lead.follows:
+        return "another instance holds the connection"
     if not upstream.subscribed:
         return "no subscription"
     if not upstream.first_sweep_done:
@@ -267,19 +275,6 @@ def _upstream(board: Board, sweeps: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def _gap(gap: Gap, now_ms: int) -> dict[str, Any]:
-    return {
-        "from": iso_utc(gap.from_ms),
-        "to": moment(gap.to_ms),
-        "seconds": _seconds(gap, now_ms),
-        "cause": gap.cause,
-        "open": gap.to_ms is None,
-        "exceeds_window": _seconds(gap, now_ms) > WINDOW,
-        "swept_at": moment(gap.swept_ms),
-        "closed_by": gap.closed_by,
-    }
-
-
 def _target(name: str, url: str | None, facts: Facts) -> dict[str, Any]:
     board = facts.board.targets.get(name, TargetBoard())
     waiting = facts.backlog.get(name, _NOTHING)
@@ -289,7 +284,3 @@ def _target(name: str, url: str | None, facts: Facts) -> dict[str, Any]:
 
 def _age(backlog: Backlog, now_ms: int) -> float | None:
     return None if backlog.oldest_ms is None else max(0, now_ms - backlog.oldest_ms) / 1000
-
-
-def _seconds(gap: Gap, now_ms: int) -> float:
-    return max(0, (now_ms if gap.to_ms is None else gap.to_ms) - gap.from_ms) / 1000

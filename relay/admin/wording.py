@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from relay.admin.figures import span
 from relay.admin.status import counted
+from relay.board import UpstreamState
 
 TONES: Final[Mapping[str, str]] = {
     "active": "good",
@@ -69,7 +70,7 @@ def verdict(status: Mapping[str, Any]) -> Verdict:
     upstream = status["upstream"]
     if not kept:
         return Verdict("busy", "There is no target", "Name one in the configuration.")
-    if not upstream["in_sync"]:
+    if not upstream["in_sync"] and upstream["state"] != UpstreamState.FOLLOWING:
         return Verdict(
             "busy", "All is well, and still being compared", f"Not in sync yet: {upstream['why_not_in_sync']}."
         )

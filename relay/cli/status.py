@@ -9,6 +9,7 @@ import click
 
 from relay.admin.client import NobodyAnswers
 from relay.admin.status import counted
+from relay.board import UpstreamState
 from relay.cli.looking import look_at_targets
 from relay.cli.options import ask_daemon, config_option, json_option
 from relay.cli.words import ago, day_and_time, printable, size, span, wrapped
@@ -72,6 +73,7 @@ def _screen(document: Document) -> Iterator[str]:
         yield wrapped("   -> ", problem["advice"])
         yield ""
     yield from _upstream(document["upstream"], document["now"])
+    yield from _instances(document["instances"], document["now"])
     yield from _gaps(document["gaps"])
     for target in document["targets"]:
         yield from _target(target, document["now"])
@@ -86,10 +88,26 @@ def _screen(document: Document) -> Iterator[str]:
 def _upstream(upstream: Document, now: str) -> Iterator[str]:
     since = ago(upstream["since"], now)
     state = str(upstream["state"]) + (f" for {since}" if since else "")
+    if upstream["state"] == UpstreamState.FOLLOWING:
+        yield wrapped("upstream  ", f"{state}: {upstream['why_not_in_sync']}", indent=_MARGIN)
+        return
     in_sync = "in sync" if upstream["in_sync"] else f"not in sync yet: {upstream['why_not_in_sync']}"
     yield wrapped("upstream  ", f"{state} (connection {upstream['epoch']}), {in_sync}", indent=_MARGIN)
     last = ago(upstream["last_message_at"], now)
     yield " " * _MARGIN + (f"last message {last} ago" if last else "no message yet")
+
+
+def _instances(instances: list[Document], now: str) -> Iterator[str]:
+    """Who shares the store; nothing to say where nobody else does."""
+    if len(instances) < 2:
+        return
+    for number, one in enumerate(instances):
+        heading = "instances " if number == 0 else " " * _MARGIN
+        role = f"leads (epoch {one['epoch']})" if one["leads"] else "follows"
+        here = ", this one" if one["this"] else ""
+        under_way = sum(one["in_flight"].values())
+        line = f"{printable(one['host'])} {one['id'][:8]}{here}: {role}, up for {ago(one['started_at'], now) or '0 s'}"
+        yield wrapped(heading, f"{line}, {under_way} in flight", indent=_MARGIN + 2)
 
 
 def _gaps(gaps: list[Document]) -> Iterator[str]:

@@ -9,7 +9,6 @@ from pydantic.fields import FieldInfo
 
 from relay.config.leaves import Leaf
 from relay.config.loader import sections_in
-from relay.config.pending import PENDING
 from relay.config.section import Section
 from relay.config.settings import Settings
 
@@ -72,7 +71,7 @@ def _section(section: type[Section], path: str) -> Iterator[str]:
         yield (section.__doc__ or "").strip() + "\n"
         yield "| key | write | default | meaning |\n|---|---|---|---|"
         for key, field in section.model_fields.items():
-            yield _row(section, key, field)
+            yield _row(key, field)
         yield ""
     for key, field in section.model_fields.items():
         for inner in sections_in(field.annotation):
@@ -80,12 +79,8 @@ def _section(section: type[Section], path: str) -> Iterator[str]:
             yield from _section(inner, f"{path}.{key}{listed}" if path else f"{key}{listed}")
 
 
-def _row(section: type[Section], key: str, field: FieldInfo) -> str:
-    row = PENDING.get(f"{section.__name__}.{key}")
-    meaning = field.description or ""
-    if row is not None:
-        meaning += f" *Not all of this is available yet: {row.instead}.*"
-    cells = (f"`{key}`", _written(field).replace("|", "\\|"), _default(field), meaning)
+def _row(key: str, field: FieldInfo) -> str:
+    cells = (f"`{key}`", _written(field).replace("|", "\\|"), _default(field), field.description or "")
     return "| " + " | ".join(cells) + " |"
 
 

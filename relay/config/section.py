@@ -4,11 +4,10 @@ import re
 from collections.abc import Callable, Collection
 from typing import Annotated, Any, Final, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 from pydantic import model_validator as pydantic_model_validator
 
 from relay.config.leaves import Leaf, text
-from relay.config.pending import refusals
 from relay.config.problems import Suffix, faults
 from relay.config.secret_leaves import header_value_fault, secret_value
 from relay.config.tree import Scalar
@@ -36,16 +35,6 @@ class Section(BaseModel):
     @classmethod
     def _empty_means_defaults(cls, value: Any) -> Any:
         return empty_if_null(value)
-
-    @field_validator("*", mode="after")
-    @classmethod
-    def _available(cls, value: Any, info: ValidationInfo) -> Any:
-        setting = info.field_name or ""
-        default = cls.model_fields[setting].get_default(call_default_factory=True, validated_data={})
-        found = refusals(cls.__name__, setting, value, default)
-        if found:
-            raise faults(found)
-        return value
 
 
 def empty_if_null(value: Any) -> Any:

@@ -49,7 +49,10 @@ def _store_fault(url: str) -> str | None:
         return None
     if re.fullmatch(r"sqlite:///[^\x00-\x1f\x7f?#]*[^\x00-\x1f\x7f?#/]", url) and not url.endswith(":memory:"):
         return None
-    return "write sqlite:///file.db (relative to the working directory) or sqlite:////var/lib/houdini-relay/file.db"
+    return (
+        "write sqlite:///file.db (relative to the working directory), sqlite:////var/lib/houdini-relay/file.db "
+        "or postgresql://user@host/name"
+    )
 
 
 class HeartbeatSettings(Section):
@@ -128,7 +131,8 @@ class StoreSettings(Section):
 
     url: Annotated[str, text("a store's URL", _store_fault)] = Field(
         default="sqlite:///relay.db",
-        description="`sqlite:///file.db` relative to the working directory, `sqlite:////var/lib/...` absolute.",
+        description="`sqlite:///file.db` relative to the working directory, `sqlite:////var/lib/...` absolute; "
+        "`postgresql://user@host/name` for several instances, see docs/scaling.md.",
     )
     retention: Annotated[float, duration(HOUR, 3650 * DAY)] = Field(
         default=30 * DAY, description="How long finished deliveries, their attempts and their events are kept."

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from relay.delivery import retry
+from relay.delivery.pacing import share
 from relay.model import Attempt, Delivery, Outcome
 from relay.standing import EXPIRY_TRIES, Breaker, Permit, Standing
 
@@ -46,12 +47,14 @@ class Load:
         probing: whether one of them is a probe.
         tokens: how many more may begin by its `rate_limit`; None without one.
         token_ms: wall time at which there is another token.
+        instances: how many share what the target may be sent; all but this number is this instance's own.
     """
 
     in_flight: int
     probing: bool = False
     tokens: int | None = None
     token_ms: int | None = None
+    instances: int = 1
 
 
 def permits(standing: Standing, policy: BreakerPolicy, load: Load, now_ms: int) -> Permit:
@@ -62,7 +65,7 @@ def permits(standing: Standing, policy: BreakerPolicy, load: Load, now_ms: int) 
     if until_ms is not None:
         return Permit(0, look_again_ms=until_ms)
     is_open = standing.breaker is not Breaker.CLOSED
-    free = _slots(standing, policy) - load.in_flight
+    free = share(_slots(standing, policy), load.instances) - load.in_flight
     if free <= 0 or (is_open and load.probing):
         return Permit(0)
     if is_open:

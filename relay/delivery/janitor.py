@@ -16,6 +16,7 @@ from relay.delivery.settler import Context
 from relay.log_names import Log
 from relay.model import DeliveryStatus
 from relay.notice import NOTICE_LIFE
+from relay.store.outage import if_reachable
 
 OVERFLOW_EVERY: Final = 5.0
 EXPIRY_EVERY: Final = 60.0
@@ -77,7 +78,8 @@ class Janitor:
     async def expiry_once(self) -> int:
         """End what has waited for longer than its target's `expire_after`, in vain; returns how many."""
         ended = 0
-        for name in tuple(self._targets):
+        # Not all that are configured here: another instance may lead, by a configuration that lacks some.
+        for name in self._targets.keys() & (await self._store.backlog()).keys():
             place, here = 0, 0
             ended += await self._expire_notices(name)
             while (target := self._targets.get(name)) is not None:
@@ -154,17 +156,17 @@ class Janitor:
 
     async def _run_overflow(self) -> None:
         while True:
-            await self.overflow_once()
+            await if_reachable(self.overflow_once())
             await self._clock.sleep(OVERFLOW_EVERY)
 
     async def _run_expiry(self) -> None:
         while True:
-            await self.expiry_once()
+            await if_reachable(self.expiry_once())
             await self._clock.sleep(EXPIRY_EVERY)
 
     async def _run_retention(self) -> None:
         while True:
-            await self.retention_once()
+            await if_reachable(self.retention_once())
             await self._clock.sleep(RETENTION_EVERY)
 
 

@@ -21,6 +21,7 @@ from relay.log_names import Log
 from relay.model import Event
 from relay.store.disk import DiskLevel, DiskWatch
 from relay.store.notices import NoticeWriter
+from relay.store.outage import if_reachable
 from relay.store.values import Death
 
 EVERY: Final = 5.0
@@ -41,14 +42,14 @@ class Notices:
     """Raises and ends every notice but the one about a long gap, which its keeper has to write before it is ended."""
 
     def __init__(
-        self, context: Context, board: Board, disk: DiskWatch, route: Callable[[Event], tuple[str, ...]]
+        self, context: Context, board: Board, disk: DiskWatch | None, route: Callable[[Event], tuple[str, ...]]
     ) -> None:
         """Prepare.
 
         Args:
             context: what the delivery room shares.
             board: what the other rooms say of themselves.
-            disk: who measures the store's disk.
+            disk: who measures the store's disk; None where the store is not a file.
             route: the names of the targets that are to get an event.
         """
         self._store = context.store
@@ -68,28 +69,38 @@ class Notices:
         """Look until cancelled; what has been collected by then is still written."""
         try:
             while True:
-                await self.run_once()
+                await if_reachable(self.run_once())
                 await self._clock.sleep(EVERY)
         finally:
             await self.leave()
 
     async def run_once(self) -> int:
-        """Look, and write what is news; returns how many notices that was."""
+        """Look, and write what is news; returns how many notices that was.
+
+        What concerns the relay as a whole is the leader's to tell; every instance tells what died in its own hands.
+        """
+        if self._board.lead.follows:
+            self._open = None  # what the leader writes meanwhile is read again
+            return await self._tell_of_deaths()
         return await self._tell(await self._look())
 
     async def leave(self) -> None:
         """Write what died since; a store that is broken is not ours to report."""
-        self._take_deaths(hurry=True)
-        deaths, self._untold = self._untold, []
-        if not deaths:
-            return
         try:
             async with asyncio.timeout(LEAVE_GRACE):
-                now_ms = self._clock.wall_ms()
-                await self._writer.write(judge(Facts(now_ms, self._running(), deaths=deaths), {})[0], now_ms)
+                await self._tell_of_deaths(hurry=True)
         except (StoreError, TimeoutError) as error:
-            _log.warning(Log.NOTICES_NOT_WRITTEN, deliveries=sum(sum(one.reasons.values()) for one in deaths),
+            _log.warning(Log.NOTICES_NOT_WRITTEN, deliveries=sum(sum(one.reasons.values()) for one in self._untold),
                          error=str(error) or "the store did not answer in time")  # fmt: skip
+
+    async def _tell_of_deaths(self, *, hurry: bool = False) -> int:
+        self._take_deaths(hurry=hurry)
+        deaths, now_ms = tuple(self._untold), self._clock.wall_ms()
+        notices, _ = judge(Facts(now_ms, self._running(), deaths=deaths), {})
+        if notices:
+            await self._writer.write(notices, now_ms)
+        del self._untold[: len(deaths)]
+        return len(notices)
 
     async def _look(self) -> Facts:
         self._take_deaths()
@@ -101,7 +112,7 @@ class Notices:
                 name: Target(waiting.standing, waiting.pending, waiting.oldest_order_ms)
                 for name, waiting in (await self._store.backlog()).items()
             },
-            disk=Disk(self._disk.level >= DiskLevel.LOW, self._disk.level >= DiskLevel.FULL, self._disk.free_bytes),
+            disk=self._look_at_disk(),
             refusal=self._look_at_config(),
             deaths=tuple(self._untold),
         )
@@ -111,7 +122,7 @@ class Notices:
 
     async def _look_at_upstream(self) -> Upstream | None:
         upstream = self._board.upstream
-        if self._board.stopping or upstream.state is UpstreamState.STOPPED:
+        if self._board.stopping or upstream.state in (UpstreamState.STOPPED, UpstreamState.FOLLOWING):
             return None  # it was left on purpose
         if upstream.subscribed:
             self._lost = None
@@ -124,6 +135,12 @@ class Notices:
             lost_ms = min(lost_ms, newest[0].from_ms)
         refused_ms = upstream.since_ms if upstream.state is UpstreamState.AUTH_FAILED else None
         return Upstream(False, lost_ms, self._clock.mono() - lost, refused_ms, upstream.last_error)
+
+    def _look_at_disk(self) -> Disk:
+        disk = self._disk
+        if disk is None:
+            return Disk()
+        return Disk(disk.level >= DiskLevel.LOW, disk.level >= DiskLevel.FULL, disk.free_bytes)
 
     def _look_at_config(self) -> Refusal | None:
         config = self._board.config

@@ -6,6 +6,11 @@ _WHOLE: Final = 1e-9
 """What rounding may take from a token that is complete."""
 
 
+def share(limit: int, instances: int) -> int:
+    """How much of a target's limit is one instance's, of several that share the store: an even part, at least one."""
+    return max(1, limit // instances)
+
+
 class TokenBucket:
     """Fills with `rate` tokens a second; an attempt takes one.
 
@@ -23,6 +28,14 @@ class TokenBucket:
         self._capacity = max(1.0, rate or 0.0)
         self._tokens = 1.0
         self._at = now
+
+    def change(self, rate: float | None, now: float) -> None:
+        """Fill at another rate from now on."""
+        if self._rate is not None:
+            self._fill(self._rate, now)
+        self._rate, self._at = rate, now
+        self._capacity = max(1.0, rate or 0.0)
+        self._tokens = min(self._tokens, self._capacity)
 
     def available(self, now: float) -> int | None:
         """How many attempts may begin now; None when there is no limit."""

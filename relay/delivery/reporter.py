@@ -10,6 +10,7 @@ from relay.log import Sampler
 from relay.log_names import Log
 from relay.model import Attempt, Delivery, DeliveryStatus, Outcome, iso_utc
 from relay.standing import Breaker, Standing
+from relay.store.outage import if_reachable
 from relay.store.values import Settlement
 
 FLAPPING: Final = 10.0
@@ -85,8 +86,9 @@ class Reporter:
         suppressed = self._changes.admit(self._context.clock.mono())
         if suppressed is None:
             return
-        backlog = (await self._context.store.backlog()).get(self._target)
-        pending = backlog.pending if backlog else 0
+        backlog = await if_reachable(self._context.store.backlog())
+        waiting = None if backlog is None else backlog.get(self._target)
+        pending = waiting.pending if waiting else 0
         if now.breaker is Breaker.OPEN:
             _log.warning(
                 Log.BREAKER_OPENED,

@@ -15,6 +15,7 @@ from relay.delivery.target_loop import Client, TargetLoop
 from relay.log_names import Log
 from relay.model import Attempt, DeliveryStatus, iso_utc
 from relay.standing import Breaker, Resume
+from relay.store.outage import if_reachable
 from relay.store.values import Backlog
 
 CLOCK_TICK: Final = 5.0
@@ -49,6 +50,7 @@ class Scheduler:
         self._running: dict[TargetLoop, asyncio.Task[None]] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._drained = asyncio.Event()
+        self._looked_back = False
         self._store = context.store
         self._clock = context.clock
         self._clock_watch = ClockWatch(context.clock.wall_ms(), context.clock.mono())
@@ -59,8 +61,7 @@ class Scheduler:
 
     async def run(self) -> None:
         """Deliver until cancelled or drained."""
-        await self.look_back()
-        await self.mark_time()
+        await if_reachable(self._begin())
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(self._watch_clock(), name="delivery-clock")
             settling = tasks.create_task(self._settler.run(), name="settler")
@@ -153,7 +154,7 @@ class Scheduler:
         if jump is None:
             return
         _log.warning(Log.WALL_CLOCK_JUMPED, seconds=jump.seconds)
-        if jump.seconds < 0:
+        if jump.seconds < 0 and not self._board.lead.follows:
             for name in self._loops:
                 await self._store.shift_due(name, round(jump.seconds * 1000), self._clock.wall_ms())
         self._on_due(self._loops)
@@ -168,15 +169,31 @@ class Scheduler:
         loops = {*self._loops.values(), *self._running}
         return sum(await asyncio.gather(*(loop.drain(grace) for loop in loops)))
 
+    async def _begin(self) -> None:
+        if not self._board.lead.follows:
+            await self.look_back()
+            await self.mark_time()
+        await self._say_what_is_left()
+
     async def _watch_clock(self) -> None:
+        looks = 0
         while True:
-            for _ in range(LOOKS_A_MARK):
-                await self._clock.sleep(CLOCK_TICK)
-                await self.look_at_clock()
+            await self._clock.sleep(CLOCK_TICK)
+            await if_reachable(self._keep_time(mark=looks % LOOKS_A_MARK == LOOKS_A_MARK - 1))
+            looks += 1
+
+    async def _keep_time(self, *, mark: bool) -> None:
+        """Of several instances only the one that leads changes due times and leaves the mark."""
+        if self._board.lead.follows:
+            self._looked_back = False
+        elif not self._looked_back:
+            await self.look_back()
+        await self.look_at_clock()
+        if mark and not self._board.lead.follows:
             await self.mark_time()
 
     async def look_back(self) -> None:
-        """Say what waits from earlier; undo due times that only a wrong clock can have written."""
+        """Undo due times that only a wrong clock can have written."""
         now_ms = self._clock.wall_ms()
         ahead_ms = int(await self._store.meta_get(WALL_KEY) or 0) - now_ms
         set_back = ahead_ms > STEP_BACK * 1000
@@ -186,6 +203,9 @@ class Scheduler:
             if set_back:
                 await self._store.shift_due(name, -ahead_ms, now_ms)
             await self._store.clamp_due(name, now_ms + round(loop.longest_wait * 1000))
+        self._looked_back = True
+
+    async def _say_what_is_left(self) -> None:
         for name, backlog in (await self._store.backlog()).items():
             _say_left(name, backlog)
 

@@ -14,7 +14,7 @@ from relay.board import Board
 from relay.clock import Clock, Rng
 from relay.config import TargetSettings
 from relay.delivery import breaker, retry
-from relay.errors import StoreError
+from relay.errors import StoreError, StoreUnavailable
 from relay.metrics import Metrics
 from relay.model import Attempt, Delivery, DeliveryStatus, Outcome
 from relay.standing import Standing
@@ -23,6 +23,8 @@ from relay.store.values import Settlement
 from relay.tracing import OFF, Tracing
 
 SETTLE_BATCH: Final = 500
+AWAY: Final = 1.0
+"""Seconds until what could not be written because the store is away is written again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,17 +104,29 @@ class Settler:
         return await done
 
     async def run(self) -> None:
-        """Settle until cancelled; what has gathered by then is still written."""
+        """Settle until cancelled; what has gathered by then is still written, if the store can be reached."""
         try:
             while True:
                 await self._arrived.wait()
-                await self.run_once()
+                try:
+                    await self.run_once()
+                except StoreUnavailable:
+                    await self._context.clock.sleep(AWAY)
         finally:
             while self._waiting:
-                await asyncio.shield(self.run_once())
+                try:
+                    await asyncio.shield(self.run_once())
+                except StoreUnavailable:
+                    break  # their claims end by themselves, and they are attempted again
 
     async def run_once(self) -> int:
-        """Write what has gathered, return how many outcomes it was."""
+        """Write what has gathered, return how many outcomes it was.
+
+        Raises:
+            StoreUnavailable: the store cannot be reached; they still wait. What it may have written all the same
+                changes nothing the second time.
+            StoreError: the store cannot be used.
+        """
         group = self._waiting[:SETTLE_BATCH]
         del self._waiting[: len(group)]
         if not self._waiting:
@@ -128,6 +142,10 @@ class Settler:
 
         try:
             self.standings.update(await self._context.store.settle(settlements, judge, now_ms))
+        except StoreUnavailable:
+            self._waiting[:0] = group
+            self._arrived.set()
+            raise
         except StoreError:
             for ended in group:
                 ended.done.cancel()

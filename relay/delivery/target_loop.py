@@ -12,20 +12,24 @@ import structlog
 from relay.board import TargetBoard
 from relay.config import TargetSettings
 from relay.delivery import breaker
-from relay.delivery.pacing import TokenBucket
+from relay.delivery.pacing import TokenBucket, share
 from relay.delivery.reporter import Reporter
 from relay.delivery.settler import Context, Policy, Settler
+from relay.errors import StoreUnavailable
 from relay.log import Sampler
 from relay.log_names import Log
 from relay.model import Attempt, Delivery
 from relay.notice import NoticeType, make_notice
 from relay.standing import Permit, Standing
+from relay.store.outage import if_reachable
 
 NAP: Final = 30.0
 """Seconds after which a sleeping loop looks again, whatever it was told."""
 DENIED: Final = 1.0
 """Seconds for which a standing that permits nothing is believed, however often the loop is woken: what comes in for
 a dead target must not cost the others a question to the store each time."""
+AWAY: Final = 2.0
+"""Seconds until a store that is away is asked again."""
 _LEAST_NAP: Final = 0.01
 """Seconds between two looks that find nothing: no answer of the store may make a loop spin."""
 
@@ -65,6 +69,7 @@ class TargetLoop:
         self._board = board
         self._reporter = Reporter(target.name, context, board)
         self._crashes = Sampler()
+        self._outages = Sampler()
         self._bucket = TokenBucket(target.rate_limit, context.clock.mono())
         self._attempts: dict[asyncio.Task[None], Delivery] = {}
         self._denied_until = context.clock.mono()
@@ -111,7 +116,10 @@ class TargetLoop:
         """Deliver until told to stop, then until the attempts under way have ended."""
         while self._attempts or not self._stopping.is_set():
             self._wake.clear()
-            nap = await self.run_once()
+            try:
+                nap = await self.run_once()
+            except StoreUnavailable as error:
+                nap = self._wait_for_store(error)
             try:
                 async with asyncio.timeout(nap):
                     await self._wake.wait()
@@ -120,8 +128,14 @@ class TargetLoop:
         self.ended = True
 
     async def run_once(self) -> float:
-        """Start attempts for what is due and permitted; returns seconds until it is worth looking again."""
-        if self._stopping.is_set() or len(self._attempts) >= self._target.concurrency:
+        """Start attempts for what is due and permitted; returns seconds until it is worth looking again.
+
+        Raises:
+            StoreUnavailable: the store cannot be reached; nothing was begun.
+            StoreError: the store cannot be used.
+        """
+        slots = share(self._target.concurrency, self._context.board.lead.instances)
+        if self._stopping.is_set() or len(self._attempts) >= slots:
             return NAP
         if (denied := self._denied_until - self._context.clock.mono()) > 0:
             return denied
@@ -172,10 +186,21 @@ class TargetLoop:
         async with self._testing:
             return await self._client.attempt(_test_delivery(self._target.name, self._context.clock.wall_ms()))
 
-    def _load(self, now_ms: int) -> breaker.Load:
+    def _wait_for_store(self, error: StoreUnavailable) -> float:
         now = self._context.clock.mono()
+        if (suppressed := self._outages.admit(now)) is not None:
+            _log.warning(
+                Log.DELIVERY_WAITS_FOR_STORE, target=self._target.name, error=str(error), suppressed=suppressed
+            )
+        self._denied_until = now + AWAY
+        return AWAY
+
+    def _load(self, now_ms: int) -> breaker.Load:
+        now, instances = self._context.clock.mono(), self._context.board.lead.instances
+        if (limit := self._target.rate_limit) is not None:
+            self._bucket.change(limit / instances, now)
         token_ms = now_ms + round(self._bucket.wait(now) * 1000)
-        return breaker.Load(len(self._attempts), self._probing(), self._bucket.available(now), token_ms)
+        return breaker.Load(len(self._attempts), self._probing(), self._bucket.available(now), token_ms, instances)
 
     def _probing(self) -> bool:
         return any(delivery.probe for delivery in self._attempts.values())
@@ -207,7 +232,7 @@ class TargetLoop:
         try:
             attempt = await client.attempt(delivery)
         except asyncio.CancelledError:
-            await self._context.store.release([delivery])
+            await if_reachable(self._context.store.release([delivery]))
             raise
         settled = await self._settler.settle(delivery, attempt, outdated=client is not self._client)
         self._reporter.settled(delivery, settled)

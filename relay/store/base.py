@@ -53,6 +53,8 @@ class Store(Reads, Protocol):
     async def configure(self, targets: Collection[TargetEntry]) -> None:
         """Make these the configured targets; the others' deliveries are kept and they become orphans.
 
+        While another instance leads, its configuration holds, and this only says what this instance asks about.
+
         A target whose `reach` has changed, that is paused no longer, or that came back has all its lane
         heads due at once and, if its breaker is open, a probe.
         """
@@ -259,7 +261,10 @@ class Store(Reads, Protocol):
         ...
 
     async def shared_ms(self) -> int | None:
-        """The wall time that all instances go by; None where one process has the store for itself."""
+        """The wall time that all instances go by; None where one process has the store for itself.
+
+        May be asked before `open`, which goes by it.
+        """
         ...
 
     async def backup(self, path: Path) -> None:

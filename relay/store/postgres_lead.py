@@ -20,7 +20,6 @@ _KEPT: Final = timedelta(days=1)
 class Leading(Verbs):
     """The verbs about the lead. Its lease goes by the database's clock, so that no instance's clock matters."""
 
-    _instance: Instance | None
     _epoch: int | None
     _tell_vacant: Callable[[], None]
 

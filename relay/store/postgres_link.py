@@ -94,20 +94,29 @@ class Link:
         self._url = Secret.of(url)
         self._on_commit = on_commit
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._closed = False
         self._running: set[asyncio.Task[Any]] = set()
 
-    async def open(self) -> None:
-        """Prepare the pool; connections are made as they are needed."""
-        try:
-            self._pool = await asyncpg.create_pool(
-                min_size=0, max_size=POOL_SIZE, reset=_keep, max_inactive_connection_lifetime=300.0, **self._options()
-            )
-        except (ValueError, asyncpg.InterfaceError) as error:
-            raise explain(error, self.where) from None  # its text may quote the URL
+    async def open(self) -> "asyncpg.Pool[asyncpg.Record]":
+        """Prepare the pool; connections are made as they are needed. Asking opens it, too, until it is closed."""
+        self._closed = False
+        if self._pool is None:
+            try:
+                self._pool = await asyncpg.create_pool(
+                    min_size=0,
+                    max_size=POOL_SIZE,
+                    reset=_keep,
+                    max_inactive_connection_lifetime=300.0,
+                    **self._options(),
+                )
+            except (ValueError, asyncpg.InterfaceError) as error:
+                raise explain(error, self.where) from None  # its text may quote the URL
+        return self._pool
 
     async def close(self) -> None:
         """Wait a little for what is under way, then close every connection."""
         pool, self._pool = self._pool, None
+        self._closed = True
         if pool is None:
             return
         if self._running:
@@ -158,9 +167,9 @@ class Link:
         return task
 
     async def _run(self, work: Work[T], after: Callable[[T], None] | None, limits: "_Limits") -> T:
-        pool = self._pool
-        if pool is None:
+        if self._closed:
             raise StoreError("the store is not open")
+        pool = self._pool or await self.open()
         try:
             async with asyncio.timeout(limits.patience):
                 connection = await self._acquire(pool)

@@ -66,16 +66,18 @@ class Queue(Verbs):
         """Take due lane heads of a target for an attempt each, as many as its standing permits.
 
         They stay claimed until settled, released, or their lease ends; a caller that is cancelled holds none. While
-        one instance probes, others get no permit to.
+        one instance probes, others get no permit to. A target that the leader's configuration does not have yet is
+        as one that it has no longer.
         """
         if self._returning:  # whoever asks after a cancelled claim finds what that took
             await asyncio.wait(self._returning)
 
         async def work(session: Session) -> Claim:
             known = await find_target(session, target)
-            permit = permits(known.standing)
-            if permit.limit < 1:
-                return Claim((), permit.look_again_ms, known.standing)
+            standing = Standing(configured=False) if known is None else known.standing
+            permit = permits(standing)
+            if known is None or permit.limit < 1:
+                return Claim((), permit.look_again_ms, standing)
             if permit.probe:
                 return await self._take_probe(session, target, permits, now_ms)
             return await self._take(session, known, permit, now_ms)

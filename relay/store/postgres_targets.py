@@ -26,10 +26,13 @@ class TargetVerbs(Verbs):
 
         A target whose `reach` has changed, that is paused no longer, or that came back has all its lane heads due
         at once and, if its breaker is open, a probe. Another `ordering` holds for what is made from now on.
+        While another instance leads, its configuration holds: then nothing is written.
         """
         now_ms = self._now_ms()
 
         async def work(session: Session) -> set[str]:
+            if await session.row("leads_elsewhere", {"holder": self._holder()}) is not None:
+                return set()
             for row in await session.rows("targets"):
                 ordering_of(row[1], row[2])
             known = {row[0]: target_from_row(row) for row in await session.rows("lock_every_target")}

@@ -15,7 +15,7 @@ from relay.model import Delivery
 from relay.standing import Ordering, Standing, suspends_schedule
 from relay.store.postgres_link import PATIENCE, Row, Session
 from relay.store.rows import standing_from_row, standing_to_row
-from relay.store.values import Death
+from relay.store.values import Death, Instance
 
 T = TypeVar("T")
 
@@ -53,6 +53,8 @@ class Verbs(ABC):
     """What gives cancelled claims back."""
     _timeouts: dict[str, timedelta]
     """Target -> the longest its attempts may take, as configured here."""
+    _instance: Instance | None
+    """What this process leads as; None before it was said."""
     _tell_superseded: Callable[[Mapping[str, int]], None]
     _tell_dead: Callable[[Sequence[Death]], None]
     _now_ms: Callable[[], int]
@@ -80,6 +82,10 @@ class Verbs(ABC):
         """Ids of the deliveries that this process has under way."""
         return frozenset(self._held)
 
+    def _holder(self) -> str:
+        """What a lead of this process goes by; empty, as nobody's is, before it was said."""
+        return "" if self._instance is None else self._instance.id
+
     def _note_superseded(self, counts: Mapping[str, int]) -> None:
         ended = {name: count for name, count in counts.items() if count}
         if ended:
@@ -93,13 +99,23 @@ class Verbs(ABC):
         return self._timeouts.get(target, timedelta(seconds=60)) + LEASE_GRACE
 
 
-async def find_target(session: Session, name: str) -> KnownTarget:
+async def find_target(session: Session, name: str) -> KnownTarget | None:
+    """A target, not locked; None when there is none of that name.
+
+    Raises:
+        StoreError: it cannot be understood.
+    """
+    row = await session.row("standing", {"name": name})
+    return None if row is None else target_from_row(row)
+
+
+async def known_target(session: Session, name: str) -> KnownTarget:
     """A target, not locked.
 
     Raises:
         StoreError: there is none of that name, or it cannot be understood.
     """
-    return _insisted(await session.row("standing", {"name": name}), name)
+    return _insisted(await find_target(session, name), name)
 
 
 async def lock_target(session: Session, name: str) -> KnownTarget:

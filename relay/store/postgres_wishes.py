@@ -13,7 +13,7 @@ from relay.store.postgres_verbs import (
     Verbs,
     change_standing,
     count_open,
-    find_target,
+    known_target,
     lock_lanes,
     lock_target,
     promote,
@@ -36,7 +36,7 @@ class Wishes(Verbs):
         """
 
         async def work(session: Session) -> list[DeliveryStatus]:
-            return await insert_replays(session, await find_target(session, target), webhook_ids, now_ms)
+            return await insert_replays(session, await known_target(session, target), webhook_ids, now_ms)
 
         def after(made: list[DeliveryStatus]) -> None:
             self._note_superseded({target: made.count(DeliveryStatus.SUPERSEDED)})

@@ -35,7 +35,9 @@ MARK_EVERY: Final = 15.0
 
 SUBSCRIBED_UNTIL: Final = "subscribed_until_ms"
 
-_NOT_RUNNING: Final = "the relay was not running"
+NOT_RUNNING: Final = "the relay was not running"
+NOBODY_SUBSCRIBED: Final = "no instance was subscribed: the leader has gone, or could not reach the database"
+"""Causes of a gap that nobody was there to record."""
 _ADVICE: Final = (
     "States that orders went through between `since` and `until` may be missing, and orders older than 48 h are no "
     "longer shown. Compare your own records of that time with the upstream's."
@@ -61,7 +63,16 @@ class _Lost:
 class GapKeeper:
     """Writes gaps, marks and the notice about a gap that is too long."""
 
-    def __init__(self, store: Store, route: Router, metrics: Metrics, clock: Clock, live: Live | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        route: Router,
+        metrics: Metrics,
+        clock: Clock,
+        live: Live | None = None,
+        absent: str = NOT_RUNNING,
+    ) -> None:
+        self._absent = absent
         self._store = store
         self._notices = NoticeWriter(store, route, metrics, live)
         self._metrics = metrics
@@ -75,12 +86,12 @@ class GapKeeper:
         self._turn = asyncio.Lock()
 
     async def start(self) -> None:
-        """Once in a process, before the first epoch: the time since the last one's last mark is a gap."""
+        """Once, before the first epoch: the time since the last mark of whoever was subscribed before is a gap."""
         if self._started:
             return
         mark = await self._store.meta_get(SUBSCRIBED_UNTIL)
         if mark is not None:
-            await self._store.begin_gap(min(int(mark), self._clock.wall_ms()), _NOT_RUNNING)
+            await self._store.begin_gap(min(int(mark), self._clock.wall_ms()), self._absent)
         self._started = True
 
     def subscribed(self, epoch: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import structlog
 
 from relay.clock import Clock
-from relay.errors import StoreError
+from relay.errors import StoreError, StoreUnavailable
 from relay.live import Live
 from relay.log import Sampler
 from relay.log_names import Log
@@ -32,6 +32,10 @@ HINT_PATIENCE: Final = 5.0
 """Seconds that a frame gets to arrive after REST has shown its order ahead of it."""
 HINTS: Final = 10_000
 CULPRITS: Final = 100
+AWAY_PATIENCE: Final = 10.0
+"""Seconds for which a store that cannot be reached is asked again; nothing is given up in between."""
+AGAIN: Final = 0.5
+"""Seconds between two such askings."""
 QUIET_MEMORY: Final = 900.0
 """Seconds for which touches of orders are remembered; no REST answer is asked for longer ago than that."""
 
@@ -151,6 +155,7 @@ class Ingest:
         self._tracing = tracing
         self._started = clock.mono()
         self._defects = Sampler()
+        self._waits = Sampler()
         self._touched: dict[str, float] = {}
         self._hints: deque[tuple[float, Snapshot]] = deque()
         self._culprits: deque[bytes] = deque(maxlen=CULPRITS)
@@ -163,10 +168,16 @@ class Ingest:
                 await self.run_once()
 
     async def run_once(self) -> int:
-        """Wait for snapshots, ingest one batch of them, return how many it was."""
+        """Wait for snapshots, ingest one batch of them, return how many it was.
+
+        Raises:
+            StoreUnavailable: the store could not be reached for `AWAY_PATIENCE`.
+            NotLeader: another instance leads; nothing was written.
+            StoreError: the store cannot be used.
+        """
         entries = await self._intake.take(BATCH)
         try:
-            await self._ingest(entries)
+            await self._ingest_patiently(entries)
         except StoreError:
             raise
         except Exception:
@@ -176,6 +187,19 @@ class Ingest:
         finally:
             await self._intake.done(len(entries))
         return len(entries)
+
+    async def _ingest_patiently(self, entries: Sequence[Entry]) -> None:
+        """Ask a store again that is away for a moment; what it may have written all the same is then no news."""
+        give_up = self._clock.mono() + AWAY_PATIENCE
+        while True:
+            try:
+                return await self._ingest(entries)
+            except StoreUnavailable as error:
+                if self._clock.mono() >= give_up:
+                    raise
+                if (suppressed := self._waits.admit(self._clock.mono())) is not None:
+                    _log.warning(Log.INGEST_WAITS, error=str(error), suppressed=suppressed)
+            await self._clock.sleep(AGAIN)
 
     async def _ingest(self, entries: Sequence[Entry]) -> None:
         now = self._clock.mono()

@@ -17,17 +17,17 @@ from relay.config.settings import UpstreamSettings
 from relay.errors import StoreError
 from relay.log_names import Log
 from relay.metrics import Metrics
-from relay.model import iso_utc
 from relay.store.base import Store
 from relay.upstream.backfill import Backfill
 from relay.upstream.dial import close_session, open_rest_session, open_socket_session
 from relay.upstream.diff import SETTLING
 from relay.upstream.endings import Backoff, EndKind, EpochEnd, wait_before_next
-from relay.upstream.gaps import GapKeeper
+from relay.upstream.gaps import NOBODY_SUBSCRIBED, NOT_RUNNING, GapKeeper
 from relay.upstream.ingest import Intake
 from relay.upstream.orders_api import OrdersApi
 from relay.upstream.planner import Router
 from relay.upstream.session import Session, Surroundings
+from relay.upstream.states import show_state
 from relay.upstream.together import until_first_ends
 from relay.upstream.watches import StrangeWatch
 
@@ -60,6 +60,7 @@ class Supervisor:
         version: str,
         *,
         route: Router,
+        api: OrdersApi | None = None,
         settling: float = SETTLING,
     ) -> None:
         self._settings = settings
@@ -71,8 +72,10 @@ class Supervisor:
         self._clock = clock
         self._rng = rng
         self._version = version
-        self.api = OrdersApi(settings, lambda: open_rest_session(version), clock, metrics)
-        self._gaps = GapKeeper(store, route, metrics, clock, board.live)
+        # The budget of REST requests outlives a term.
+        self.api = api or OrdersApi(settings, lambda: open_rest_session(version), clock, metrics)
+        absent = NOBODY_SUBSCRIBED if board.lead.shared else NOT_RUNNING
+        self._gaps = GapKeeper(store, route, metrics, clock, board.live, absent=absent)
         self._backfill = Backfill(
             settings, self.api, intake, store, self._board, metrics, clock, self._gaps, settling=settling
         )
@@ -257,9 +260,7 @@ class Supervisor:
         before = self._board.state
         if state is before:
             return
-        self._board.state = state
-        self._board.since_ms = self._clock.wall_ms()
-        self._live.publish("upstream", {"state": state.value, "since": iso_utc(self._board.since_ms)})
+        show_state(self._board, self._live, state, self._clock.wall_ms())
         self._metrics.upstream_connected.set(1 if self._board.subscribed else 0)
         if self._board.subscribed:
             self._last_end = None

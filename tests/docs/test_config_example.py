@@ -8,7 +8,6 @@ import pytest
 
 from relay.config import Settings, load
 from relay.config.loader import sections_in
-from relay.config.pending import PENDING
 from relay.config.reference import render
 from relay.config.section import Section
 
@@ -56,8 +55,3 @@ def test_the_reference_is_current() -> None:
     assert (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8") == render(), (
         "run: python -m relay.config.reference > docs/configuration.md"
     )
-
-
-def test_what_is_pending_exists() -> None:
-    names = {f"{section.__name__}.{key}" for section in sections() for key in section.model_fields}
-    assert set(PENDING) <= names

@@ -121,7 +121,7 @@ class AdminRoom:
             board=self.board,
             metrics=self.metrics,
             clock=self.clock,
-            want_sweep=self.sweeps.append,
+            want_sweep=self.want_sweep,
             audit_source=self.source,
             control=self.control,
             public_keys=lambda: self.keys,
@@ -129,6 +129,9 @@ class AdminRoom:
         )
         self.admin = Admin(("127.0.0.1", 0), context)
         self.be_fine()
+
+    async def want_sweep(self, reason: str) -> None:
+        self.sweeps.append(reason)
 
     def be_fine(self) -> None:
         upstream = self.board.upstream

@@ -67,7 +67,8 @@ class Room:
     def follow(self, orders: Any) -> None:
         config = settings(rest_url=self.upstream.rest_url, orders=orders, backfill=backfill_settings(page_size=2))
         self.api = OrdersApi(config, lambda: open_rest_session("0"), self.clock, self.metrics, timeout=5.0)
-        self.source = UpstreamAudit(lambda: config, self.api, self.intake, self.store, self.board, self.clock)
+        around = (self.store, self.board, self.clock)
+        self.source = UpstreamAudit(lambda: config, self.api, lambda: self.intake, *around)
         self.auditor = Auditor(self.source, self.store, lambda: [target("alpha")], self.clock)
 
     async def close(self) -> None:

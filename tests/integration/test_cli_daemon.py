@@ -137,7 +137,7 @@ async def test_backfill_that_waits_sees_a_whole_sweep_end(terminal: Terminal):
     room = terminal.room
     ended: list[str] = []
 
-    def sweep(reason: str) -> None:
+    async def sweep(reason: str) -> None:
         ended.append(reason)
         room.metrics.sweeps.labels("ok" if len(ended) == 1 else "incomplete").inc()
 

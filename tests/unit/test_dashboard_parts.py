@@ -66,7 +66,7 @@ def test_bars_stand_on_one_another_and_stay_inside():
 
 def status(**changes: Any) -> dict[str, Any]:
     target = {"state": "active", "pending": 0, "dead": 0, **changes.pop("target", {})}
-    upstream = {"in_sync": True, "why_not_in_sync": None, **changes.pop("upstream", {})}
+    upstream = {"state": "subscribed", "in_sync": True, "why_not_in_sync": None, **changes.pop("upstream", {})}
     return {"problems": [], "notes": [], "targets": [target], "upstream": upstream, **changes}
 
 
@@ -76,7 +76,7 @@ def test_only_when_everything_is_delivered_it_says_so():
     for other in (
         status(target={"pending": 1}),
         status(target={"dead": 1}),
-        status(upstream={"in_sync": False, "why_not_in_sync": "no subscription"}),
+        status(upstream={"state": "waiting", "in_sync": False, "why_not_in_sync": "no subscription"}),
         status(problems=[{}]),
         status(targets=[]),
         status(target={"state": "orphaned"}),

@@ -137,5 +137,5 @@ def test_orphans_are_nobodys_stall():
 
 def test_limits_come_from_the_configuration():
     values = {"name": "shop", "url": "https://shop.example.com/", "secrets": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]}
-    assert limits_of(TargetSettings.model_validate({**values, "concurrency": 3})) == Limits(3, 0.0)
-    assert limits_of(TargetSettings.model_validate({**values, "rate_limit": "30/m"})) == Limits(16, 2.0)
+    assert limits_of(TargetSettings.model_validate({**values, "concurrency": 3}), 1) == Limits(3, 0.0)
+    assert limits_of(TargetSettings.model_validate({**values, "rate_limit": "30/m"}), 1) == Limits(16, 2.0)

@@ -24,6 +24,9 @@ RETURNING epoch;
 SELECT 1 FROM leader
 WHERE name = 'upstream' AND holder = :holder AND epoch = :epoch AND expires_at > clock_timestamp() FOR SHARE;
 
+-- name: leads_elsewhere
+SELECT 1 FROM leader WHERE name = 'upstream' AND holder <> :holder AND expires_at > clock_timestamp();
+
 -- name: note_instance
 INSERT INTO instances(id, host, started_ms, in_flight, seen_at)
 VALUES(:id, :host, :started_ms, :in_flight, clock_timestamp())
