@@ -71,14 +71,13 @@ class Log(StrEnum):
     STORED_FRAME_UNREADABLE = "stored_frame_unreadable", "a frame that waited for confirmation cannot be read back"
     ORDER_AGED_OUT = "order_aged_out", "REST does not show this open order any more; it is not asked for again"
 
-    INGEST_WAITS = "ingest_waits", "what was read cannot be stored at the moment; it is kept and tried again"
-
     # Instances
     LEAD_TAKEN = "lead_taken", "this instance holds the connection to the upstream now"
     LEAD_LOST = "lead_lost", "this instance gave up the connection; another takes it over, or this one again"
     LEAD_NOT_RESIGNED = "lead_not_resigned", "the lead could not be given back at the end; it ends by itself in 15 s"
     STORE_AWAY = "store_away", "the database cannot be reached: nothing is received or delivered until it can"
     STORE_BACK = "store_back", "the database can be reached again; sweeps make good what was missed"
+    INGEST_WAITS = "ingest_waits", "what was read cannot be stored at the moment; it is kept and tried again"
     DELIVERY_WAITS_FOR_STORE = (
         "delivery_waits_for_store",
         "a target's deliveries cannot be claimed or settled at the moment; it is tried again",

@@ -110,6 +110,7 @@ class Metrics:
         self.store_available = self._gauge("store_available", "0 while the store's database cannot be reached.")
         self.store_available.set(1)
         self.leading = self._gauge("leading", "1 while this instance holds the connection to the upstream.")
+        self.has_leader = self._gauge("has_leader", "1 while some instance holds the connection, as this one sees it.")
         self.instances = self._gauge("instances", "Instances that share the store, as this one sees it.")
         self.instances.set(1)
         self.store_free = self._gauge("store_free_bytes", "Room left on the store's disk.")

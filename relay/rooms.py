@@ -79,11 +79,8 @@ class Rooms:
         self.settings = settings
         self._entries = entries
         self._tracing = tracing
-        self._store = store
-        self._board = board
-        self._metrics = metrics
-        self._clock = clock
-        self._version = version
+        self._store, self._board, self._metrics = store, board, metrics
+        self._clock, self._version = clock, version
         self._lookup = Lookup(clock)
         self._clients = {target.name: self._connect(target) for target in settings.targets}
         self._retiring: dict[asyncio.Task[None], TargetClient] = {}
@@ -93,9 +90,8 @@ class Rooms:
         self.janitor = Janitor(settings.targets, settings.store.retention, context, board)
         self.notices = Notices(context, board, disk, self.route)
         self._api = OrdersApi(settings.upstream, lambda: open_rest_session(version), clock, metrics)
-        self.leadership = Leadership(
-            instance, store, self._begin_term, self._configure, board, metrics, clock, self._rng
-        )
+        around = (board, metrics, clock, self._rng)
+        self.leadership = Leadership(instance, store, self._begin_term, self._configure, *around)
         # A database that is away is no reason to end this process.
         self.vitals = Vitals(_nothing if board.lead.shared else store.check_alive, board, clock, metrics.loop_lag.set)
         self.admin = self._make_admin()

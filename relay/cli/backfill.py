@@ -8,7 +8,9 @@ from typing import Any, Final
 import click
 
 from relay.admin.client import AdminClient
+from relay.board import UpstreamState
 from relay.cli.options import ask_daemon, config_option, json_option
+from relay.errors import UsageError
 
 LONGEST_WAIT: Final = 1800.0
 """Seconds after which `--wait` gives up: a sweep may have to wait for REST's request limit."""
@@ -68,4 +70,10 @@ async def _one_more(client: AdminClient) -> str:
 
 async def _sweeps(client: AdminClient) -> dict[str, int]:
     status: dict[str, Any] = await client.get("/api/v1/status")
+    if status["upstream"]["state"] == UpstreamState.FOLLOWING:
+        leader = next((f" (on host {one['host']})" for one in status["instances"] if one["leads"]), "")
+        raise UsageError(
+            f"--wait: this instance does not hold the upstream connection, so it sees no sweep end; ask the one that "
+            f"does{leader}, or leave --wait out"
+        )
     return dict(status["upstream"]["sweeps"])

@@ -69,7 +69,7 @@ class TargetLoop:
         self._board = board
         self._reporter = Reporter(target.name, context, board)
         self._crashes = Sampler()
-        self._outages = Sampler()
+        self._outages = Sampler(1, 60.0)
         self._bucket = TokenBucket(target.rate_limit, context.clock.mono())
         self._attempts: dict[asyncio.Task[None], Delivery] = {}
         self._denied_until = context.clock.mono()

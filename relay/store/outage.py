@@ -40,7 +40,7 @@ class Availability:
 
     def away(self, error: StoreError | TimeoutError) -> None:
         """It cannot, for this reason."""
-        sentence = str(error) or "it did not answer in time"
+        sentence = str(error).removeprefix("store ") or "the database did not answer in time"
         if self._board.lead.store_away is None:
             _log.error(Log.STORE_AWAY, error=sentence, advice=_ADVICE)
         self._board.lead.store_away = sentence

@@ -155,7 +155,7 @@ class Ingest:
         self._tracing = tracing
         self._started = clock.mono()
         self._defects = Sampler()
-        self._waits = Sampler()
+        self._waits = Sampler(1, 60.0)
         self._touched: dict[str, float] = {}
         self._hints: deque[tuple[float, Snapshot]] = deque()
         self._culprits: deque[bytes] = deque(maxlen=CULPRITS)

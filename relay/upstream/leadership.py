@@ -190,6 +190,7 @@ class Leadership:
         self._board.lead.instances = max(1, len(living))
         self._board.lead.leader = next((one.instance.host for one in living if one.epoch is not None), None)
         self._metrics.instances.set(self._board.lead.instances)
+        self._metrics.has_leader.set(self._board.lead.leader is not None)
 
     async def _take_wish(self, term: Term) -> None:
         if not self._board.lead.shared:

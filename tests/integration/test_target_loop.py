@@ -1,16 +1,20 @@
 """One target through its troubles, step by step: a real store, a scripted client, a clock that the test moves."""
 
+import asyncio
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from support.clock import JumpClock
 from support.engine import Steps, answer, target
 from support.factories import event
+from support.until import until
 
 from relay.delivery.scheduler import WALL_KEY, Scheduler
-from relay.delivery.target_loop import DENIED
+from relay.delivery.target_loop import AWAY, DENIED, NAP
+from relay.errors import StoreUnavailable
 from relay.model import Delivery
 from relay.standing import Breaker
 from relay.store.values import Claim
@@ -421,4 +425,61 @@ async def test_a_clock_that_was_ahead_and_is_right_after_a_restart_freezes_nothi
         scheduler = Scheduler(steps.targets, steps.clients, steps.context, steps.board)
         await scheduler.look_back()
         await steps.turn()
+        assert (await steps.waiting()).pending == 0
+
+
+async def test_instances_share_the_slots_and_the_rate_of_a_target(path: Path):
+    async with Steps(path, target(concurrency=6, rate_limit="4/s")) as steps:
+        steps.board.lead.instances = 2
+        gate = asyncio.Event()
+
+        async def hold(_delivery: Delivery) -> int:
+            await gate.wait()
+            return 200
+
+        steps.client.script = hold
+        await steps.add(*(event(f"o{number}") for number in range(20)))
+        began = steps.clock.mono()
+        while steps.client.on_wire < 3:
+            nap = await steps.loops["alpha"].run_once()
+            steps.clock.move(max(nap, 0.01))
+            await asyncio.sleep(0)
+        assert steps.clock.mono() - began >= 0.9  # two a second, the first at once
+        assert await steps.loops["alpha"].run_once() == NAP  # half of six slots are taken
+        steps.board.lead.instances = 1
+        while steps.client.on_wire < 6:
+            steps.clock.move(0.25)
+            await steps.loops["alpha"].run_once()
+            await asyncio.sleep(0)
+        assert await steps.loops["alpha"].run_once() == NAP
+        gate.set()
+        await until(lambda: steps.board.targets["alpha"].in_flight == 0)
+
+
+async def test_a_store_that_is_away_is_asked_again_and_told_once(path: Path):
+    async with Steps(path, target()) as steps:
+        await steps.add(event("o1"))
+        store, away = steps.bench.store, True
+        claim = store.claim
+
+        async def sometimes(*args: Any) -> Claim:
+            if away:
+                raise StoreUnavailable("store db: it cannot be reached")
+            return await claim(*args)
+
+        object.__setattr__(store, "claim", sometimes)
+        loop = steps.loops["alpha"]
+        with structlog.testing.capture_logs() as lines:
+            running = asyncio.create_task(loop.run())
+            for _ in range(3):
+                loop.wake()
+                await asyncio.sleep(0.01)
+                steps.clock.move(AWAY)
+            assert [line["event"] for line in lines] == ["delivery_waits_for_store"]
+        away = False
+        steps.clock.move(AWAY)
+        loop.wake()
+        await steps.client.until_sent(1)
+        await loop.drain(5)
+        await running
         assert (await steps.waiting()).pending == 0

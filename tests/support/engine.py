@@ -98,7 +98,7 @@ class _Stage:
 
     @property
     def context(self) -> Context:
-        return Context(self.bench.store, self.metrics, self.clock, self.rng)
+        return Context(self.bench.store, self.metrics, self.clock, self.rng, self.board)
 
     @property
     def client(self) -> ScriptedClient:

@@ -7,10 +7,14 @@ from relay.admin.status import Facts, TargetFacts, status_document
 from relay.board import Board, TargetBoard, UpstreamState
 from relay.standing import Breaker, Standing
 from relay.store.reads import DeadLetters
-from relay.store.values import Backlog, Gap
+from relay.store.values import Backlog, Gap, Instance, LiveInstance
 
 NOW_MS = 1_795_330_000_000
 HOUR = 3_600_000
+TWO = (
+    LiveInstance(Instance("me", "host-a", NOW_MS - 60_000), NOW_MS - 1_000, None, {}),
+    LiveInstance(Instance("other", "host-b", NOW_MS - 90_000), NOW_MS - 2_000, 7, {"shop": 3}),
+)
 URL = "https://shop.example.com/hooks/[redacted]"
 
 
@@ -223,3 +227,34 @@ def test_rest_that_fails_for_long_is_wrong_although_the_socket_lives():
     assert board.upstream.sweep_problem_since == 1000.0 - 10
     board.upstream.in_sync = False
     assert judge(board)["upstream"]["why_not_in_sync"].endswith("is not done: REST: status 502")
+
+
+def shared_board(leader: str | None, epoch: int | None = None) -> Board:
+    board = fine_board()
+    board.lead.shared, board.lead.instance, board.lead.leader, board.lead.epoch = True, "me", leader, epoch
+    if epoch is None:
+        board.upstream.state, board.upstream.in_sync = UpstreamState.FOLLOWING, False
+    return board
+
+
+def test_a_follower_is_fine_while_somebody_leads_and_says_who():
+    document = judge(shared_board("host-b"), instances=TWO)
+    assert document["fine"]
+    assert document["upstream"]["why_not_in_sync"] == "another instance holds the connection"
+    assert [(one["host"], one["this"], one["leads"], one["epoch"]) for one in document["instances"]] == [
+        ("host-a", True, False, None),
+        ("host-b", False, True, 7),
+    ]
+    assert document["instances"][1]["in_flight"] == {"shop": 3}
+
+
+def test_a_follower_of_nobody_is_not_fine():
+    (problem,) = judge(shared_board(None))["problems"]
+    assert problem["subject"] == "upstream"
+    assert problem["message"] == "no instance holds the connection"
+
+
+def test_a_leader_is_judged_by_its_connection():
+    board = shared_board("host-a", epoch=7)
+    board.upstream.state = UpstreamState.CONNECTING
+    assert [one["message"] for one in judge(board)["problems"]] == ["no subscription"]

@@ -283,3 +283,20 @@ def assert_something_is_permitted_in_time(standing: Standing, policy: BreakerPol
         assert turns < 4
         permit = permits(standing, policy, Load(0), now)
     assert permit.limit <= policy.concurrency
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "instances", "in_flight", "free"), [(16, 1, 0, 16), (16, 3, 0, 5), (16, 3, 4, 1), (2, 5, 0, 1)]
+)
+def test_instances_share_what_may_be_in_flight(concurrency: int, instances: int, in_flight: int, free: int):
+    policy = replace(POLICY, concurrency=concurrency)
+    assert permits(Standing(), policy, Load(in_flight, instances=instances), NOW).limit == free
+
+
+def test_instances_share_what_trouble_leaves():
+    assert permits(Standing(allowance=6), POLICY, Load(0, instances=3), NOW).limit == 2
+    assert permits(Standing(allowance=1), POLICY, Load(0, instances=3), NOW).limit == 1
+
+
+def test_what_a_throttle_leaves_is_the_targets_and_not_an_instances():
+    assert standing_after(Standing(), 503).allowance == 8

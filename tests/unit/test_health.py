@@ -139,3 +139,35 @@ def test_limits_come_from_the_configuration():
     values = {"name": "shop", "url": "https://shop.example.com/", "secrets": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]}
     assert limits_of(TargetSettings.model_validate({**values, "concurrency": 3}), 1) == Limits(3, 0.0)
     assert limits_of(TargetSettings.model_validate({**values, "rate_limit": "30/m"}), 1) == Limits(16, 2.0)
+
+
+def following(leader: str | None) -> Board:
+    board = Board()
+    board.lead.shared, board.lead.leader = True, leader
+    board.upstream.state = UpstreamState.FOLLOWING
+    return board
+
+
+def test_a_follower_is_ready_while_somebody_leads():
+    assert reasons(following("another-host")) == []
+    assert reasons(following(None)) == ["upstream: no instance holds the connection"]
+
+
+def test_a_follower_whose_database_is_away_is_not_ready():
+    board = following("another-host")
+    board.gate.shut("postgresql://db/relay: it cannot be reached")
+    assert reasons(board) == ["store: postgresql://db/relay: it cannot be reached"]
+
+
+def test_a_leader_is_judged_by_its_own_connection():
+    board = following("this-host")
+    board.lead.epoch, board.upstream.state = 3, UpstreamState.CONNECTING
+    assert reasons(board) == ["upstream: not subscribed (connecting)"]
+
+
+def test_of_several_instances_each_has_its_part_of_the_limits():
+    values = {"name": "a", "url": "https://a.example.com/", "secrets": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]}
+    assert limits_of(TargetSettings.model_validate({**values, "concurrency": 7}), 3) == Limits(2, 0.0)
+    assert limits_of(TargetSettings.model_validate({**values, "concurrency": 1, "rate_limit": "30/m"}), 2) == Limits(
+        1, 4.0
+    )

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.delivery.pacing import TokenBucket
+from relay.delivery.pacing import TokenBucket, share
 
 
 def test_no_limit():
@@ -59,3 +59,23 @@ def test_after_the_wait_there_is_one(rate: float, used: float):
     bucket = TokenBucket(rate, 0.0)
     bucket.take(bucket.available(used) or 0, used)
     assert bucket.available(used + bucket.wait(used) + 1e-6)
+
+
+def test_another_rate_holds_from_now_on_and_makes_no_burst():
+    bucket = TokenBucket(10.0, 0.0)
+    assert bucket.available(5.0) == 10
+    bucket.change(2.0, 5.0)
+    assert bucket.available(5.0) == 2
+    bucket.take(2, 5.0)
+    assert bucket.wait(5.0) == pytest.approx(0.5)
+    bucket.change(4.0, 5.25)
+    assert bucket.wait(5.25) == pytest.approx(0.125)
+    bucket.change(None, 6.0)
+    assert bucket.available(6.0) is None
+    bucket.change(1.0, 100.0)
+    assert bucket.available(100.0) == 1
+
+
+@pytest.mark.parametrize(("limit", "instances", "part"), [(16, 1, 16), (16, 2, 8), (16, 3, 5), (1, 4, 1), (3, 4, 1)])
+def test_an_instance_has_an_even_part_and_at_least_one(limit: int, instances: int, part: int):
+    assert share(limit, instances) == part

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from support.clock import JumpClock
 from support.factories import event
+from support.until import until
 
 from relay.delivery.breaker import BreakerPolicy
 from relay.delivery.retry import RetryPolicy, classify
-from relay.delivery.settler import Context, Policy, Settler
-from relay.errors import StoreError
+from relay.delivery.settler import AWAY, Context, Policy, Settler
+from relay.errors import StoreError, StoreUnavailable
 from relay.metrics import Metrics
 from relay.model import Attempt, Delivery, DeliveryStatus
 from relay.standing import Breaker, Standing
@@ -115,3 +116,45 @@ async def test_a_failure_by_replaced_settings_ends_nothing_and_opens_no_breaker(
     assert not any(one.uses_step for one in made[:4])
     standing = settler.standings["alpha"]
     assert (standing.breaker, standing.failures, standing.parked_ms) == (Breaker.CLOSED, 2, None)
+
+
+async def test_what_cannot_be_written_while_the_store_is_away_is_written_when_it_is_back(
+    store: Written, settler: Settler
+):
+    store.error = StoreUnavailable("away")
+    waiting = [asyncio.create_task(settler.settle(last_step(one), answered(200))) for one in (1, 2)]
+    await asyncio.sleep(0)
+    with pytest.raises(StoreUnavailable):
+        await settler.run_once()
+    late = asyncio.create_task(settler.settle(last_step(3), answered(200)))
+    await asyncio.sleep(0)
+    assert not any(one.done() for one in waiting)
+    store.error = None
+    assert await settler.run_once() == 3
+    assert [one.delivery.id for one in store.groups[0]] == [1, 2, 3]
+    assert {(await one).settlement.status for one in (*waiting, late)} == {DeliveryStatus.DELIVERED}
+
+
+async def test_it_goes_on_by_itself_after_an_outage(store: Written, settler: Settler):
+    store.error = StoreUnavailable("away")
+    running = asyncio.create_task(settler.run())
+    settling = asyncio.create_task(settler.settle(last_step(1), answered(200)))
+    clock: Any = settler._context.clock
+    await until(lambda: len(clock.slept) >= 2)
+    assert set(clock.slept) == {AWAY}
+    store.error = None
+    assert (await settling).settlement.status is DeliveryStatus.DELIVERED
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_an_outage_does_not_keep_it_from_ending(store: Written, settler: Settler):
+    store.error = StoreUnavailable("away")
+    running = asyncio.create_task(settler.run())
+    settling = asyncio.create_task(settler.settle(last_step(1), answered(200)))
+    await until(lambda: settler._context.clock.slept)  # type: ignore[attr-defined]  # a fake clock
+    running.cancel()
+    async with asyncio.timeout(5):
+        await asyncio.gather(running, return_exceptions=True)
+    assert store.groups == []
+    settling.cancel()
