@@ -16,7 +16,7 @@ PROVE = PYTHONPATH=tests:tests/e2e $(BIN)/python -m
 LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
        --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
-.PHONY: demo test machine check fmt bench crash soak lock package install clean
+.PHONY: demo test machine check fmt bench crash chaos soak lock package install clean
 
 $(STAMP): constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -53,6 +53,9 @@ bench: $(STAMP)  ## measurements, reported and never asserted
 
 crash: $(STAMP)  ## kill -9 under load, ROUNDS times, then nothing may be lost, doubled or out of order
 	$(PROVE) bench.crash --rounds $(ROUNDS)
+
+chaos: $(STAMP)  ## three instances on PostgreSQL, ROUNDS troubles at random, then nothing may be lost or out of order
+	$(PROVE) bench.chaos --rounds $(if $(filter file,$(origin ROUNDS)),40,$(ROUNDS))
 
 soak: $(STAMP)  ## 200 updates a second with every fault at random for SECONDS, then EXAMPLES property runs
 	$(PROVE) bench.soak --seconds $(SECONDS)

@@ -77,6 +77,10 @@ class Log(StrEnum):
     LEAD_NOT_RESIGNED = "lead_not_resigned", "the lead could not be given back at the end; it ends by itself in 15 s"
     STORE_AWAY = "store_away", "the database cannot be reached: nothing is received or delivered until it can"
     STORE_BACK = "store_back", "the database can be reached again; sweeps make good what was missed"
+    FROZEN_SESSIONS_ENDED = (
+        "frozen_sessions_ended",
+        "transactions of an instance that has stopped in the middle of one were ended, so that nobody waits for it",
+    )
     INGEST_WAITS = "ingest_waits", "what was read cannot be stored at the moment; it is kept and tried again"
     DELIVERY_WAITS_FOR_STORE = (
         "delivery_waits_for_store",

@@ -5,16 +5,20 @@ from datetime import timedelta
 from typing import Final
 
 import msgspec
+import structlog
 
 from relay.errors import NotLeader
+from relay.log_names import Log
 from relay.store.base import LEAD_TTL
-from relay.store.postgres_link import Session
+from relay.store.postgres_link import APPLICATION, IDLE_PATIENCE, Session
 from relay.store.postgres_verbs import Verbs
 from relay.store.values import Instance, LiveInstance
 
 _TTL: Final = timedelta(seconds=LEAD_TTL)
 _KEPT: Final = timedelta(days=1)
 """What an instance that never said good-bye leaves behind is kept so long, for people to look at."""
+
+_log = structlog.get_logger()
 
 
 class Leading(Verbs):
@@ -25,6 +29,7 @@ class Leading(Verbs):
 
     async def lead(self, instance: Instance) -> int | None:
         """Say that this instance lives, and take the lead if nobody has it; the epoch, None while another leads."""
+        await self._end_frozen()
 
         async def work(session: Session) -> int | None:
             epoch: int | None = await session.value("lead", {"holder": instance.id, "ttl": _TTL})
@@ -41,6 +46,7 @@ class Leading(Verbs):
         instance, epoch = self._instance, self._epoch
         if instance is None:
             return False
+        await self._end_frozen()
 
         async def work(session: Session) -> bool:
             bound = {"holder": instance.id, "epoch": epoch, "ttl": _TTL}
@@ -98,6 +104,12 @@ class Leading(Verbs):
             self._epoch = None if self._epoch == epoch else self._epoch
         raise NotLeader("this instance does not hold the upstream connection (any more): another may")
 
+    async def _end_frozen(self) -> None:
+        """Give everybody back what transactions of a process that is frozen hold, the leader's row among it."""
+        ended = await self._run(lambda session: session.rows("end_frozen", _frozen_after()))
+        if ended:
+            _log.warning(Log.FROZEN_SESSIONS_ENDED, count=len(ended))
+
     async def _leave(self) -> None:
         """Be forgotten at once: what others share out is shared by fewer."""
         instance = self._instance
@@ -113,3 +125,7 @@ class Leading(Verbs):
             counts[one.target] = counts.get(one.target, 0) + 1
         bound = {"id": instance.id, "host": instance.host, "started_ms": instance.started_ms}
         await session.run("note_instance", bound | {"in_flight": msgspec.json.encode(counts).decode()})
+
+
+def _frozen_after() -> dict[str, object]:
+    return {"application": APPLICATION, "patience": timedelta(seconds=IDLE_PATIENCE)}

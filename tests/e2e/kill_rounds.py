@@ -55,7 +55,7 @@ async def kill_rounds(stage: Stage, rounds: int, *, rate: float, longest: float,
     """
     began, record, over = monotonic(), Record(), asyncio.Event()
     stage.receiver.misbehaviour.delay = 0.05  # so that kills strike while answers are on the way
-    playing = asyncio.create_task(_play_until(stage, over, rate))
+    playing = asyncio.create_task(play_until(stage, over, rate))
     for _ in range(rounds):
         await stage.relay.start()
         if chance.random() < FAILING_SHARE:  # so that kills strike while the queue is not empty
@@ -73,7 +73,8 @@ async def kill_rounds(stage: Stage, rounds: int, *, rate: float, longest: float,
     record.verdict = stage.verdict()
     code = await stage.relay.stop()
     record.faults = [
-        *_faults_of(stage, record.verdict),
+        *faults_of(stage, record.verdict),
+        *_faults_of_file(stage),
         *_undelivered(stage, record),
         *([] if code == 0 else [f"exit code {code}"]),
     ]
@@ -81,7 +82,7 @@ async def kill_rounds(stage: Stage, rounds: int, *, rate: float, longest: float,
     return record
 
 
-async def _play_until(stage: Stage, over: asyncio.Event, rate: float) -> None:
+async def play_until(stage: Stage, over: asyncio.Event, rate: float) -> None:
     while not over.is_set():
         await stage.player(ORDERS_AT_A_TIME, rate).run()
 
@@ -119,15 +120,18 @@ def _undelivered(stage: Stage, record: Record) -> Iterator[str]:
         yield f"{webhook_id} was committed and never acknowledged"
 
 
-def _faults_of(stage: Stage, verdict: Verdict) -> list[str]:
-    """Also what the verdict does not look at: ids, sequences of first arrivals, the file itself."""
+def faults_of(stage: Stage, verdict: Verdict) -> list[str]:
+    """Also what the verdict does not look at: ids, sequences of first arrivals."""
     faults = [] if verdict.ok else verdict.lines()
     faults += [f"order {houdini_id}: its last change never arrived" for houdini_id in stage.missing_ends()]
-    faults += [*_unstable_ids(stage), *_steps_back(stage)]
+    return [*faults, *_unstable_ids(stage), *_steps_back(stage)]
+
+
+def _faults_of_file(stage: Stage) -> list[str]:
     file = stage.folder / "relay.db"
     with closing(sqlite3.connect(file)) as connection:
         answers = [row[0] for row in connection.execute("PRAGMA integrity_check")]
-    faults += [f"integrity_check: {answer}" for answer in answers if answer != "ok"]
+    faults = [f"integrity_check: {answer}" for answer in answers if answer != "ok"]
     command = [sys.executable, "-m", "relay", "store", "check", "-c", str(stage.config)]
     checked = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     return faults if checked.returncode == 0 else [*faults, f"store check: {checked.stdout}{checked.stderr}"]
@@ -142,12 +146,13 @@ def _unstable_ids(stage: Stage) -> Iterator[str]:
 
 def _steps_back(stage: Stage) -> Iterator[str]:
     """Repeats after a crash aside: a repeat re-sends what was the newest."""
-    furthest: dict[str | None, int] = {}
-    acknowledged: set[str] = set()
+    furthest: dict[tuple[str, str | None], int] = {}
+    acknowledged: set[tuple[str, str]] = set()
     for arrival in stage.receiver.arrivals:
-        if not arrival.acknowledged or arrival.webhook_id in acknowledged or arrival.sequence is None:
+        once, lane = (arrival.target, arrival.webhook_id), (arrival.target, arrival.houdini_id)
+        if not arrival.acknowledged or once in acknowledged or arrival.sequence is None:
             continue
-        acknowledged.add(arrival.webhook_id)
-        if arrival.sequence <= furthest.get(arrival.houdini_id, 0):
-            yield f"order {arrival.houdini_id}: sequence {arrival.sequence} after {furthest[arrival.houdini_id]}"
-        furthest[arrival.houdini_id] = arrival.sequence
+        acknowledged.add(once)
+        if arrival.sequence <= furthest.get(lane, 0):
+            yield f"order {arrival.houdini_id} at {lane[0]}: sequence {arrival.sequence} after {furthest[lane]}"
+        furthest[lane] = arrival.sequence

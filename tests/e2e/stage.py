@@ -1,6 +1,7 @@
 """The real process between a simulated upstream and a verifying receiver, all over real sockets."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -50,6 +51,8 @@ class Stage:
         self.upstream = SimulatedUpstream(self.world, partner_id=PARTNER, secret=UPSTREAM_SECRET)
         self.receiver = Receiver([SECRET], clock=self.receiver_clock, rng=self.rng, kept_bytes=1 << 30)
         self.admin_port = free_port()
+        self.targets = ["shop"]
+        self.deaf_since: list[float] = []  # monotonic moments at which whoever was connected stopped reading
         self._changes = changes
         self._command = (*command, *RUN_RELAY)
 
@@ -107,7 +110,17 @@ class Stage:
         return Player(self.world, orders=orders, rate=rate, rng=self.rng, clock=self.clock)
 
     def verdict(self) -> Verdict:
-        return judge(History.of(self.world), self.receiver.arrivals, ["shop"])
+        return judge(self._history(), self.receiver.arrivals, self.targets)
+
+    def _history(self) -> History:
+        """Frames that were written to a process which was frozen were shown to nobody."""
+        history = History.of(self.world)
+        epochs = dict(history.epochs)
+        for moment in self.deaf_since:
+            for number, epoch in epochs.items():
+                if epoch.started <= moment and (epoch.ended is None or epoch.ended > moment):
+                    epochs[number] = replace(epoch, ended=moment)
+        return replace(history, epochs=epochs)
 
     async def until_all_delivered(self, seconds: float = 40.0, pause: float = 0.5) -> None:
         """Until the end state of every order, and everything visible, has been acknowledged."""

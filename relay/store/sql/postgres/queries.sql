@@ -27,6 +27,13 @@ WHERE name = 'upstream' AND holder = :holder AND epoch = :epoch AND expires_at >
 -- name: leads_elsewhere
 SELECT 1 FROM leader WHERE name = 'upstream' AND holder <> :holder AND expires_at > clock_timestamp();
 
+-- name: end_frozen
+-- A statement is parsed before its values are sent. No limit of the server's own ends the wait for them.
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = :application::text
+  AND (usename = current_user OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)) AND pid <> pg_backend_pid() AND state = 'active' AND wait_event = 'ClientRead' AND xact_start IS NOT NULL
+  AND state_change < clock_timestamp() - :patience::interval AND query NOT ILIKE 'copy%';
+
 -- name: note_instance
 INSERT INTO instances(id, host, started_ms, in_flight, seen_at)
 VALUES(:id, :host, :started_ms, :in_flight, clock_timestamp())
