@@ -15,11 +15,13 @@ from pydantic import BaseModel
 
 from relay.config import Settings
 from relay.config.section import Section
+from relay.config.store_url import shown_store_url
 from relay.errors import SecretUnreadable
 from relay.secret import Secret
 
+_STORE: Final = "store.url"
 _RESTART: Final[Mapping[str, str]] = {
-    "store.url": "another store is another history",
+    _STORE: "another store is another history",
     "admin.listen": "the admin server stays where it listens",
     "upstream.partner_id": "another partner's orders get other webhook ids",
 }
@@ -62,7 +64,13 @@ def _leaves(section: BaseModel, prefix: str, read_file: ReadFile) -> Iterator[tu
             yield from _leaves(value, f"{path}.", read_file)
         else:
             content = read_file(value) if name in _FILES and value is not None else None
-            yield path, [_plain(value), content]
+            yield path, [_database(value) if path == _STORE else _plain(value), content]
+
+
+def _database(url: Secret) -> Any:
+    """Of a URL that lies elsewhere the database alone: another password is taken with the next connection."""
+    where, *text = _plain(url)
+    return [where, *text] if where == Secret.of("").where else [where, *map(shown_store_url, text)]
 
 
 def _plain(value: Any) -> Any:

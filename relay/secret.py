@@ -1,7 +1,7 @@
 """A value that is used and never shown. Pure but for the reading that it is given."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 
 class Secret:
@@ -14,7 +14,7 @@ class Secret:
         self._where = where
 
     @classmethod
-    def of(cls, value: str) -> "Secret":
+    def of(cls, value: str) -> Self:
         """A secret whose value is known already."""
         return cls(lambda: value)
 
@@ -36,6 +36,9 @@ class Secret:
 
     def __str__(self) -> str:
         return "[redacted]"
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("a secret cannot be pickled")

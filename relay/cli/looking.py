@@ -11,17 +11,17 @@ import click
 
 from relay.admin.answers import ApiError, encoded
 from relay.admin.client import AdminClient, DaemonUnavailable, NobodyAnswers, Refused
+from relay.admin.instances import instance_shapes
 from relay.admin.paging import MOST
 from relay.admin.views import Views
-from relay.board import Board
+from relay.board import Board, TargetBoard
 from relay.cli.completion import complete_target
 from relay.cli.options import load_settings
 from relay.clock import SystemClock
 from relay.config import Settings
 from relay.errors import StoreError
 from relay.model import DeliveryStatus
-from relay.store.sqlite import sqlite_path
-from relay.store.stopped import stopped_store
+from relay.store.opening import Looked, looked_at, place
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Document = dict[str, Any]
@@ -90,15 +90,34 @@ def look_at_targets(config_path: Path) -> Document:
     return _look(config_path, lambda ask: ask("targets", None, {}))
 
 
+def look_into_store(config_path: Path) -> Document:
+    """Every target, as `targets`, and whoever runs on the store, as `instances`, without asking the relay.
+
+    Raises:
+        StoreError: the store cannot be asked.
+    """
+
+    async def question(store: Looked, ask: Ask) -> Document:
+        live = instance_shapes(await store.instances(), Board())
+        return {"targets": (await ask("targets", None, {}))["items"], "instances": live}
+
+    return _out_of_store(load_settings(config_path, require_secrets=False), question)
+
+
 def _look(config_path: Path, question: Callable[[Ask], Awaitable[Document]]) -> Document:
     settings = load_settings(config_path, require_secrets=False)
     try:
         return asyncio.run(_over_api(AdminClient(settings.admin), question))
     except NobodyAnswers as nobody:
         try:
-            return _out_of_store(settings, question)
+            return _out_of_store(settings, lambda _store, ask: question(ask))
         except StoreError as error:
-            raise DaemonUnavailable(f"{nobody}; and its store cannot be read instead: {error}") from None
+            raise neither(nobody, error) from None
+
+
+def neither(nobody: NobodyAnswers, error: StoreError) -> DaemonUnavailable:
+    """What is wrong when nobody answers and the store cannot be read, either."""
+    return DaemonUnavailable(f"{nobody}; and its store cannot be read instead: {error}")
 
 
 async def _over_api(client: AdminClient, question: Callable[[Ask], Awaitable[Document]]) -> Document:
@@ -111,21 +130,36 @@ async def _over_api(client: AdminClient, question: Callable[[Ask], Awaitable[Doc
         return await question(ask)
 
 
-def _out_of_store(settings: Settings, question: Callable[[Ask], Awaitable[Document]]) -> Document:
-    path = sqlite_path(settings.store.url)
-    with stopped_store(path) as store:
-        click.echo(f"Nobody answers at admin.listen; this is read from the store {path}.", err=True)
-        views = Views(store, lambda: settings.targets, Board(), SystemClock().wall_ms)
+def _out_of_store(settings: Settings, question: Callable[[Looked, Ask], Awaitable[Document]]) -> Document:
+    async def run() -> Document:
+        async with looked_at(settings.store.url) as store:
+            where = place(settings.store.url)
+            click.echo(f"Nobody answers at admin.listen; this is read from the store {where}.", err=True)
+            now_ms = await store.shared_ms()
+            views = Views(store, lambda: settings.targets, await _board(store), _frozen(now_ms))
 
-        async def ask(kind: str, key: str | None, asked: Mapping[str, str]) -> Document:
-            found = await (views.page(kind, asked) if key is None else views.single(kind, key))
-            document: Document = json.loads(encoded(found))
-            return document
+            async def ask(kind: str, key: str | None, asked: Mapping[str, str]) -> Document:
+                found = await (views.page(kind, asked) if key is None else views.single(kind, key))
+                document: Document = json.loads(encoded(found))
+                return document
 
-        async def run() -> Document:
-            return await question(ask)
+            return await question(store, ask)
 
-        try:
-            return asyncio.run(run())
-        except ApiError as refused:
-            raise Refused(refused.status, refused.code, refused.message) from None
+    try:
+        return asyncio.run(run())
+    except ApiError as refused:
+        raise Refused(refused.status, refused.code, refused.message) from None
+
+
+async def _board(store: Looked) -> Board:
+    """What those that run on it have under way."""
+    board = Board()
+    for one in await store.instances():
+        for name, count in one.in_flight.items():
+            board.targets.setdefault(name, TargetBoard()).in_flight += count
+    return board
+
+
+def _frozen(now_ms: int | None) -> Callable[[], int]:
+    """The moment of the look, for those that run on a store go by its time; else this machine's time."""
+    return SystemClock().wall_ms if now_ms is None else lambda: now_ms

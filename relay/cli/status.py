@@ -10,10 +10,11 @@ import click
 from relay.admin.client import NobodyAnswers
 from relay.admin.status import counted
 from relay.board import UpstreamState
-from relay.cli.looking import look_at_targets
+from relay.cli.looking import look_into_store, neither
 from relay.cli.options import ask_daemon, config_option, json_option
 from relay.cli.words import ago, day_and_time, printable, size, span, wrapped
 from relay.clock import SystemClock
+from relay.errors import StoreError
 from relay.model import iso_utc
 
 _GAPS_SHOWN: Final = 5
@@ -30,14 +31,18 @@ def status(ctx: click.Context, config_path: Path, as_json: bool) -> None:
     """Say whether all is fine, or what is wrong and what to do.
 
     Asks the running relay. Shows the upstream, gaps, every target and the
-    store. When the relay does not run, says what waits in its store. Exit
-    codes: 0 fine, 1 something is wrong, 3 the relay does not run or cannot be
-    asked.
+    store. When the relay does not run, says what waits in its store, and who
+    else runs on it. Exit codes: 0 fine, 1 something is wrong, 3 the relay does
+    not run or cannot be asked.
     """
     try:
         document = ask_daemon(config_path, lambda client: client.get("/api/v1/status"))
     except NobodyAnswers as nobody:
-        _say_stopped(str(nobody), look_at_targets(config_path), as_json=as_json)
+        try:
+            found = look_into_store(config_path)
+        except StoreError as error:
+            raise neither(nobody, error) from None
+        _say_stopped(str(nobody), found, as_json=as_json)
         ctx.exit(3)
     if as_json:
         click.echo(json.dumps(document, indent=2))
@@ -46,18 +51,24 @@ def status(ctx: click.Context, config_path: Path, as_json: bool) -> None:
     ctx.exit(0 if document["fine"] else 1)
 
 
-def _say_stopped(why: str, targets: Document, *, as_json: bool) -> None:
-    """What the store of a relay that does not run can tell: what waits, and which targets are stopped."""
+def _say_stopped(why: str, found: Document, *, as_json: bool) -> None:
+    """What the store can tell of a relay that does not run: what waits, who is stopped, and who else runs on it."""
+    others = found["instances"]
     advice = "start it; until then nothing is received or sent, and what waits is kept"
+    if others:
+        advice = "start it; until then the other instances receive and send without it"
     if as_json:
         problem = {"subject": "relay", "message": why, "advice": advice}
-        click.echo(json.dumps({"fine": False, "problems": [problem], "targets": targets["items"]}, indent=2))
+        click.echo(json.dumps({"fine": False, "problems": [problem], **found}, indent=2))
         return
-    click.echo("houdini-relay: " + click.style("does not run", fg="red", bold=True) + "\n")
+    what = "this instance does not run" if others else "does not run"
+    click.echo("houdini-relay: " + click.style(what, fg="red", bold=True) + "\n")
     click.echo(wrapped("1. ", why))
     click.echo(wrapped("   -> ", advice) + "\n")
     now = iso_utc(SystemClock().wall_ms())
-    for target in targets["items"]:
+    for line in _instance_lines(others, now):
+        click.echo(line)
+    for target in found["targets"]:
         click.echo("\n".join(_target(target, now)))
 
 
@@ -99,8 +110,11 @@ def _upstream(upstream: Document, now: str) -> Iterator[str]:
 
 def _instances(instances: list[Document], now: str) -> Iterator[str]:
     """Who shares the store; nothing to say where nobody else does."""
-    if len(instances) < 2:
-        return
+    if len(instances) > 1:
+        yield from _instance_lines(instances, now)
+
+
+def _instance_lines(instances: list[Document], now: str) -> Iterator[str]:
     for number, one in enumerate(instances):
         heading = "instances " if number == 0 else " " * _MARGIN
         role = f"leads (epoch {one['epoch']})" if one["leads"] else "follows"

@@ -13,10 +13,20 @@ from relay.cli.words import printable
 from relay.clock import SystemClock
 from relay.config import Settings
 from relay.config.leaves import Reading, duration
+from relay.config.store_url import StoreUrl
 from relay.config.targets import DAY, HOUR
 from relay.errors import StoreLocked, UsageError
 from relay.store.offline import backup_file
-from relay.store.opening import check_store, copy_store, file_of, is_shared, migrate_store, prune_store, shown_url
+from relay.store.opening import (
+    check_store,
+    copy_store,
+    file_of,
+    is_shared,
+    migrate_store,
+    place,
+    prune_store,
+    shown_url,
+)
 
 BACKUP_PATIENCE: Final = 3600.0
 """Seconds that a running relay may take to copy its store."""
@@ -39,7 +49,7 @@ def migrate(config_path: Path, as_json: bool) -> None:
     if the store is in use, damaged, or written by a newer version.
     """
     settings = load_settings(config_path, require_secrets=False)
-    where = _where(settings)
+    where = place(settings.store.url)
     applied = asyncio.run(migrate_store(settings.store.url))
     if as_json:
         click.echo(json.dumps({"store": where, "applied": applied}))
@@ -62,7 +72,7 @@ def check(ctx: click.Context, config_path: Path, as_json: bool) -> None:
     cannot be opened.
     """
     settings = load_settings(config_path, require_secrets=False)
-    where = _where(settings)
+    where = place(settings.store.url)
     faults = asyncio.run(check_store(settings.store.url))
     if as_json:
         click.echo(json.dumps({"store": where, "ok": not faults, "faults": faults}, indent=2))
@@ -84,7 +94,7 @@ def prune(config_path: Path, older_than: str | None, as_json: bool) -> None:
     fine. Exit code 3 if the store is in use or cannot be written.
     """
     settings = load_settings(config_path, require_secrets=False)
-    where, url = _where(settings), settings.store.url
+    where, url = place(settings.store.url), settings.store.url
     now_ms = SystemClock().wall_ms()
     kept = settings.store.retention if older_than is None else _parse_age(older_than)
     size_before = _size(url)
@@ -101,11 +111,7 @@ def prune(config_path: Path, older_than: str | None, as_json: bool) -> None:
         click.echo(f"{where}: {size_before} bytes before, {size_after} now")
 
 
-def _where(settings: Settings) -> str:
-    return shown_url(settings.store.url) if is_shared(settings.store.url) else str(file_of(settings.store.url))
-
-
-def _size(url: str) -> int | None:
+def _size(url: StoreUrl) -> int | None:
     """Of the file; a database keeps the room for what comes next."""
     if is_shared(url):
         return None
@@ -135,6 +141,9 @@ def backup(file: Path, config_path: Path, as_json: bool) -> None:
     The copy is whole or not there at all.
     """
     settings = load_settings(config_path, require_secrets=False)
+    if is_shared(settings.store.url):
+        tool = f"pg_dump --format=custom --file={file} {shown_url(settings.store.url)}"
+        raise UsageError(f"a PostgreSQL store is backed up by its own tools, as with `{tool}`; see docs/scaling.md")
     file = file.absolute()
     try:
         backup_file(file_of(settings.store.url), file)
@@ -160,14 +169,14 @@ def copy(url: str, config_path: Path, as_json: bool) -> None:
     start nothing on the old file again: it would deliver everything twice.
     """
     settings = load_settings(config_path, require_secrets=False)
-    source = file_of(settings.store.url)
-    copied = asyncio.run(copy_store(source, url, (lambda *_: None) if as_json else (lambda *_: _dot())))
+    source, to = file_of(settings.store.url), StoreUrl.of(url)
+    copied = asyncio.run(copy_store(source, to, (lambda *_: None) if as_json else (lambda *_: _dot())))
     if as_json:
-        click.echo(json.dumps({"store": str(source), "to": shown_url(url), "rows": copied}))
+        click.echo(json.dumps({"store": str(source), "to": shown_url(to), "rows": copied}))
         return
     click.echo("", err=True)
     for table, rows in copied.items():
-        click.echo(f"{shown_url(url)}: {table} {rows}")
+        click.echo(f"{shown_url(to)}: {table} {rows}")
     click.echo("every row is as it was; set `store.url`, and start nothing on the old file again")
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from relay.config.settings import StoreSettings
+from relay.config.store_url import passwords
 from relay.errors import SecretUnreadable
 from relay.secret import Secret
 
@@ -20,7 +22,9 @@ def secret_values(settings: BaseModel) -> Iterator[str]:
 
 
 def _find(value: Any) -> Iterator[Secret]:
-    if isinstance(value, Secret):
+    if isinstance(value, StoreSettings):
+        yield from passwords(value.url)  # the rest of it is told to people
+    elif isinstance(value, Secret):
         yield value
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:

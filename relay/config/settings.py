@@ -10,6 +10,7 @@ from relay.config.leaves import Leaf, Reading, duration, late, or_null, text, te
 from relay.config.network_leaves import host, listen_address
 from relay.config.secret_leaves import secret_value, visible_fault
 from relay.config.section import RestHeaders, Section, each, sized
+from relay.config.store_url import StoreUrl, store_url
 from relay.config.targets import DAY, HOUR, TargetSettings, not_below_initial
 from relay.config.urls import upstream_url_fault
 from relay.secret import Secret
@@ -42,17 +43,6 @@ def _orders() -> Leaf:
         return each("houdiniId", one, value)
 
     return Leaf(words, read)
-
-
-def _store_fault(url: str) -> str | None:
-    if url.startswith("postgresql://"):
-        return None
-    if re.fullmatch(r"sqlite:///[^\x00-\x1f\x7f?#]*[^\x00-\x1f\x7f?#/]", url) and not url.endswith(":memory:"):
-        return None
-    return (
-        "write sqlite:///file.db (relative to the working directory), sqlite:////var/lib/houdini-relay/file.db "
-        "or postgresql://user@host/name"
-    )
 
 
 class HeartbeatSettings(Section):
@@ -129,19 +119,14 @@ class UpstreamSettings(Section):
 class StoreSettings(Section):
     """Where events and deliveries are kept."""
 
-    url: Annotated[str, text("a store's URL", _store_fault)] = Field(
-        default="sqlite:///relay.db",
+    url: Annotated[StoreUrl, store_url()] = Field(
+        default=StoreUrl.of("sqlite:///relay.db"),
         description="`sqlite:///file.db` relative to the working directory, `sqlite:////var/lib/...` absolute; "
         "`postgresql://user@host/name` for several instances, see docs/scaling.md.",
     )
     retention: Annotated[float, duration(HOUR, 3650 * DAY)] = Field(
         default=30 * DAY, description="How long finished deliveries, their attempts and their events are kept."
     )
-
-    @property
-    def sqlite_path(self) -> str:
-        """The database file's path, relative to the working directory unless it begins with `/`."""
-        return self.url.removeprefix("sqlite:///")
 
 
 class AdminSettings(Section):

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from relay.config.store_url import StoreUrl
 from relay.errors import StoreError
 from relay.store.migrate import migrate_postgres
 from relay.store.offline import insist_on_schema, opened
@@ -44,7 +45,7 @@ class _Sum:
             self.digest.update(repr(tuple(row)).encode())
 
 
-async def copy_file(source: Path, url: str, tell: Tell) -> dict[str, int]:
+async def copy_file(source: Path, url: StoreUrl, tell: Tell) -> dict[str, int]:
     """Copy; returns table -> rows. `tell` gets a table's name and its rows so far after every batch.
 
     Raises:

@@ -113,10 +113,21 @@ async def insist_on_postgres(link: "Link") -> None:
         StoreError: it is another.
     """
     wanted, found = len(await asyncio.to_thread(load_migrations, "postgres")), await link.run(postgres_version)
+    insist_on_version(link.where, found, wanted)
+
+
+def insist_on_version(where: object, found: int, wanted: int) -> None:
+    """Let through the schema of this version.
+
+    Raises:
+        StoreError: it is another.
+    """
+    _refuse_newer(found, wanted)
+    if found == 0:
+        raise StoreError(f"store {where}: nothing of a relay is in it; `houdini-relay store migrate` prepares it")
     if found != wanted:
         raise StoreError(
-            f"store {link.where}: it has schema {found}, this version works with {wanted}; "
-            "run `houdini-relay store migrate`"
+            f"store {where}: it has schema {found}, this version works with {wanted}; run `houdini-relay store migrate`"
         )
 
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from relay.errors import StoreError
 from relay.store.lock import take_lock
-from relay.store.migrate import load_migrations, schema_version
+from relay.store.migrate import insist_on_version, load_migrations, schema_version
 from relay.store.sqlite_prune import prune_step
 from relay.store.upkeep import copy_failed, copy_to, find_faults, prepare_copy, publish_copy
 from relay.store.values import Pruned
@@ -96,11 +96,7 @@ def insist_on_schema(connection: sqlite3.Connection, path: Path) -> None:
     Raises:
         StoreError: it is another.
     """
-    wanted, found = len(load_migrations("sqlite")), schema_version(connection)
-    if found != wanted:
-        raise StoreError(
-            f"store {path}: it has schema {found}, this version works with {wanted}; run `houdini-relay store migrate`"
-        )
+    insist_on_version(path, schema_version(connection), len(load_migrations("sqlite")))
 
 
 @contextmanager

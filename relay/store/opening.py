@@ -1,46 +1,75 @@
 """Which store a URL means: the one place that knows, for the daemon and for commands."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Protocol
 
-from relay.errors import StoreError, UsageError
+from relay.config import store_url
+from relay.config.store_url import StoreUrl
+from relay.errors import SecretUnreadable, StoreError, UsageError
 from relay.store.base import Store
 from relay.store.offline import check_file, migrate_file, prune_file
-from relay.store.postgres_url import shown
+from relay.store.reads import Reads
 from relay.store.sqlite import SqliteStore, sqlite_path
-from relay.store.values import Pruned
-
-_SHARED: Final = "postgresql://"
-
-
-def is_shared(url: str) -> bool:
-    """Whether several instances may use the store at once."""
-    return url.startswith(_SHARED)
+from relay.store.stopped import stopped_store
+from relay.store.values import Backlog, LiveInstance, Pruned
 
 
-def file_of(url: str) -> Path:
+def is_shared(url: StoreUrl) -> bool:
+    """Whether several instances may use the store at once.
+
+    Raises:
+        StoreError: the URL cannot be read.
+    """
+    return store_url.is_shared(read_url(url))
+
+
+def file_of(url: StoreUrl) -> Path:
     """The file of a SQLite store.
 
     Raises:
         UsageError: the URL means no file.
+        StoreError: the URL cannot be read.
     """
     if is_shared(url):
         raise UsageError("store.url is a PostgreSQL database, and this works on a SQLite file only")
-    return sqlite_path(url)
+    return sqlite_path(read_url(url))
 
 
-def shown_url(url: str) -> str:
-    """The URL without a password."""
-    if not is_shared(url):
-        return url
-    return shown(url)
+def shown_url(url: StoreUrl) -> str:
+    """The URL without a password.
+
+    Raises:
+        StoreError: the URL cannot be read.
+    """
+    return store_url.shown_store_url(read_url(url))
+
+
+def place(url: StoreUrl) -> str:
+    """The store as people know it: its file, or the database without the password.
+
+    Raises:
+        StoreError: the URL cannot be read.
+    """
+    return shown_url(url) if is_shared(url) else str(file_of(url))
+
+
+def read_url(url: StoreUrl) -> str:
+    """The URL itself.
+
+    Raises:
+        StoreError: it lies in a file, a credential or a variable, and is not there.
+    """
+    try:
+        return url.known
+    except SecretUnreadable as error:
+        raise StoreError(f"store.url cannot be read: {error}") from None
 
 
 def make_store(
-    url: str,
+    url: StoreUrl,
     now_ms: Callable[[], int],
     on_commit: Callable[[float], None],
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -60,10 +89,10 @@ def make_store(
         with _driver_needed():
             from relay.store.postgres import PostgresStore
         return PostgresStore(url, now_ms, on_commit, sleep)
-    return SqliteStore(sqlite_path(url), now_ms, on_commit)
+    return SqliteStore(file_of(url), now_ms, on_commit)
 
 
-async def migrate_store(url: str) -> Sequence[str]:
+async def migrate_store(url: StoreUrl) -> Sequence[str]:
     """Create it or bring its schema up to date; returns the names of the migrations applied.
 
     Raises:
@@ -73,10 +102,10 @@ async def migrate_store(url: str) -> Sequence[str]:
         with _driver_needed():
             from relay.store.postgres_offline import migrate_database
         return await migrate_database(url)
-    return await migrate_file(sqlite_path(url))
+    return await migrate_file(file_of(url))
 
 
-async def check_store(url: str) -> Sequence[str]:
+async def check_store(url: StoreUrl) -> Sequence[str]:
     """Every invariant that does not hold, a sentence each; changes nothing.
 
     Raises:
@@ -86,10 +115,10 @@ async def check_store(url: str) -> Sequence[str]:
         with _driver_needed():
             from relay.store.postgres_offline import check_database
         return await check_database(url)
-    return await asyncio.to_thread(check_file, sqlite_path(url))
+    return await asyncio.to_thread(check_file, file_of(url))
 
 
-async def prune_store(url: str, before_ms: int, now_ms: int, tell: Callable[[Pruned], None]) -> Pruned:
+async def prune_store(url: StoreUrl, before_ms: int, now_ms: int, tell: Callable[[Pruned], None]) -> Pruned:
     """Remove what ended before that moment; `tell` gets the sum so far after every batch.
 
     Raises:
@@ -99,10 +128,10 @@ async def prune_store(url: str, before_ms: int, now_ms: int, tell: Callable[[Pru
         with _driver_needed():
             from relay.store.postgres_offline import prune_database
         return await prune_database(url, before_ms, now_ms, tell)
-    return await asyncio.to_thread(prune_file, sqlite_path(url), before_ms, now_ms, tell)
+    return await asyncio.to_thread(prune_file, file_of(url), before_ms, now_ms, tell)
 
 
-async def copy_store(source: Path, url: str, tell: Callable[[str, int], None]) -> "dict[str, int]":
+async def copy_store(source: Path, url: StoreUrl, tell: Callable[[str, int], None]) -> dict[str, int]:
     """Copy a SQLite store that nobody uses to an empty PostgreSQL database; returns table -> rows.
 
     Raises:
@@ -111,9 +140,47 @@ async def copy_store(source: Path, url: str, tell: Callable[[str, int], None]) -
     """
     if not is_shared(url):
         raise UsageError("a store is copied to a PostgreSQL database: write --to postgresql://user@host/name")
+    if (fault := store_url.store_url_fault(read_url(url))) is not None:
+        raise UsageError(f"--to: {fault}")
     with _driver_needed():
         from relay.store.copying import copy_file
     return await copy_file(source, url, tell)
+
+
+class Looked(Reads, Protocol):
+    """A store that is only looked at."""
+
+    async def backlog(self) -> Mapping[str, Backlog]:
+        """What every target still has to get."""
+        ...
+
+    async def instances(self) -> Sequence[LiveInstance]:
+        """Who runs on it."""
+        ...
+
+    async def shared_ms(self) -> int | None:
+        """The time that these go by; None for this machine's."""
+        ...
+
+
+@asynccontextmanager
+async def looked_at(url: StoreUrl) -> AsyncIterator[Looked]:
+    """A store as it is: a file that no relay has open, or a database, whoever runs on that. Nothing is changed.
+
+    Raises:
+        StoreError: it cannot be used, is not there, or has another schema; a file also while a relay runs on it.
+    """
+    if is_shared(url):
+        with _driver_needed():
+            from relay.store.postgres_offline import attached
+        async with attached(url) as database:
+            yield database
+        return
+    held = ExitStack()
+    try:
+        yield await asyncio.to_thread(held.enter_context, stopped_store(file_of(url)))
+    finally:
+        await asyncio.to_thread(held.close)
 
 
 @contextmanager

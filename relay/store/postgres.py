@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping,
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
+from relay.config.store_url import StoreUrl
 from relay.errors import StoreBroken, StoreError
 from relay.store.migrate import insist_on_postgres, migrate_postgres
 from relay.store.postgres_hints import Hints
@@ -36,7 +37,7 @@ class PostgresStore(Queue, Wishes, TargetVerbs, Pruning, Ledger, Reader, Leading
 
     def __init__(
         self,
-        url: str,
+        url: StoreUrl | str,
         now_ms: Callable[[], int],
         on_commit: Callable[[float], None],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -45,7 +46,7 @@ class PostgresStore(Queue, Wishes, TargetVerbs, Pruning, Ledger, Reader, Leading
 
         Args:
             url: as `postgresql://user:password@host:port/name?sslmode=verify-full`; what it leaves out is taken
-                from the PG* environment.
+                from the PG* environment. A secret is read anew for every connection.
             now_ms: the wall time that all instances share.
             on_commit: is told how many seconds each commit took.
             sleep: waits.

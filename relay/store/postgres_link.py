@@ -12,11 +12,10 @@ from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import asyncpg
 
-from relay.errors import StoreError
-from relay.secret import Secret
+from relay.config.store_url import StoreUrl, shown_store_url
+from relay.errors import SecretUnreadable, StoreError, StoreUnavailable
 from relay.store.postgres_errors import explain, is_own_fault
 from relay.store.postgres_sql import SQL
-from relay.store.postgres_url import shown
 
 T = TypeVar("T")
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
@@ -89,9 +88,10 @@ class Link:
         where: the database as it may be shown.
     """
 
-    def __init__(self, url: str, on_commit: Callable[[float], None] = lambda _seconds: None) -> None:
-        self.where = shown(url)
-        self._url = Secret.of(url)
+    def __init__(self, url: StoreUrl | str, on_commit: Callable[[float], None] = lambda _seconds: None) -> None:
+        """Prepare; `url` is read anew for every connection, so that another password is picked up."""
+        self._url = StoreUrl.of(url) if isinstance(url, str) else url
+        self.where = str(self._url)
         self._on_commit = on_commit
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._closed = False
@@ -107,6 +107,7 @@ class Link:
                     max_size=POOL_SIZE,
                     reset=_keep,
                     max_inactive_connection_lifetime=300.0,
+                    connect=self._dial,
                     **self._options(),
                 )
             except (ValueError, asyncpg.InterfaceError) as error:
@@ -135,7 +136,7 @@ class Link:
         """
         try:
             async with asyncio.timeout(CONNECT_PATIENCE):
-                return await asyncpg.connect(**self._options())
+                return await self._dial(**self._options())
         except Exception as error:
             raise explain(error, self.where) from None
 
@@ -205,9 +206,18 @@ class Link:
             raise
         return result
 
+    async def _dial(self, *_: Any, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
+        """A connection to what the URL says now."""
+        try:
+            url = await asyncio.to_thread(self._url.reveal)
+        except SecretUnreadable as error:
+            raise StoreUnavailable(f"store {self.where}: its URL cannot be read: {error}") from None
+        if shown_store_url(url) != self.where:
+            raise StoreUnavailable(f"store {self.where}: {self._url.where} names another one now; a restart takes that")
+        return await asyncpg.connect(url, **options)
+
     def _options(self) -> dict[str, Any]:
         return {
-            "dsn": self._url.reveal(),
             "timeout": CONNECT_PATIENCE,
             "statement_cache_size": 0,
             "server_settings": {"application_name": APPLICATION},

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+from relay.config.store_url import StoreUrl
 from relay.store.migrate import migrate_postgres
 from relay.store.postgres import PostgresStore
 from relay.store.postgres_link import Link
@@ -12,7 +13,7 @@ PRUNE_BATCH = 5_000
 """Rows a transaction."""
 
 
-async def migrate_database(url: str) -> Sequence[str]:
+async def migrate_database(url: StoreUrl) -> Sequence[str]:
     """Create or migrate its tables; returns the names of the migrations applied.
 
     Raises:
@@ -26,7 +27,7 @@ async def migrate_database(url: str) -> Sequence[str]:
         await link.close()
 
 
-async def check_database(url: str) -> Sequence[str]:
+async def check_database(url: StoreUrl) -> Sequence[str]:
     """Every invariant that does not hold, a sentence each; changes nothing.
 
     Raises:
@@ -36,7 +37,7 @@ async def check_database(url: str) -> Sequence[str]:
         return await store.check()
 
 
-async def prune_database(url: str, before_ms: int, now_ms: int, tell: Callable[[Pruned], None]) -> Pruned:
+async def prune_database(url: StoreUrl, before_ms: int, now_ms: int, tell: Callable[[Pruned], None]) -> Pruned:
     """Remove what ended before that moment; `tell` gets the sum so far after every batch, each of which is committed.
 
     Raises:
@@ -59,7 +60,7 @@ async def prune_database(url: str, before_ms: int, now_ms: int, tell: Callable[[
 
 
 @asynccontextmanager
-async def attached(url: str, now_ms: Callable[[], int] = lambda: 0) -> AsyncIterator[PostgresStore]:
+async def attached(url: StoreUrl, now_ms: Callable[[], int] = lambda: 0) -> AsyncIterator[PostgresStore]:
     """The store as it is: not migrated, no target configured, nobody told anything.
 
     Raises:

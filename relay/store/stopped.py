@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +12,7 @@ from relay.store.offline import insist_on_schema, opened
 from relay.store.sqlite_reads import Reader
 from relay.store.sqlite_targets import TargetVerbs
 from relay.store.sqlite_verbs import SQL, KnownTarget
+from relay.store.values import LiveInstance
 from relay.store.writer import explain
 
 T = TypeVar("T")
@@ -27,6 +28,14 @@ class StoppedStore(Reader, TargetVerbs):
         for target_id, name, ordering, configured in connection.execute(SQL["targets"]).fetchall():
             (open_count,) = connection.execute(SQL["count_open"], (target_id,)).fetchone()
             self._targets[name] = KnownTarget(target_id, name, Ordering(ordering), bool(configured), open_count)
+
+    async def instances(self) -> Sequence[LiveInstance]:
+        """None: nobody uses it."""
+        return ()
+
+    async def shared_ms(self) -> int | None:
+        """Nobody to agree with about the time."""
+        return None
 
     async def _run(self, work: Callable[[sqlite3.Connection], T], after: Callable[[T], None] | None = None) -> T:
         try:

@@ -209,7 +209,7 @@ async def test_a_store_that_is_not_there_or_of_another_version(terminal: Termina
     content[60:64] = (99).to_bytes(4, "big")  # user_version
     path.write_bytes(content)
     code, _, err = await terminal.type("events", "list")
-    assert (code, "it has schema 99" in " ".join(err.split())) == (3, True)
+    assert (code, "the store has schema 99" in " ".join(err.split())) == (3, True)
     path.unlink()
     code, _, err = await terminal.type("events", "list")
     assert (code, "there is no such file" in " ".join(err.split())) == (3, True)

@@ -11,11 +11,11 @@ from support.postgres import Server, new_server, shared_server
 from support.stores import again, as_it_was, delivered, entries, up_to
 from support.until import until
 
+from relay.config.store_url import StoreUrl, shown_store_url
 from relay.errors import StoreError, StoreUnavailable
 from relay.store import postgres_link
 from relay.store.opening import make_store
 from relay.store.postgres import PostgresStore
-from relay.store.postgres_url import shown
 from relay.store.values import IngestPlan, Question
 
 
@@ -63,7 +63,7 @@ async def test_every_verb_says_that_the_database_is_away_and_goes_on_when_it_is_
             with pytest.raises(StoreUnavailable) as caught:
                 await verb()
             assert time.monotonic() - began < postgres_link.PATIENCE + 5
-            assert str(caught.value).startswith(f"store {shown(url)}: ")
+            assert str(caught.value).startswith(f"store {shown_store_url(url)}: ")
         assert not store._broken.done(), "an outage is no damage"
         await asyncio.to_thread(server.start)
         await until(lambda: answers(store), 20)
@@ -153,7 +153,7 @@ async def test_what_the_url_leaves_out_comes_from_the_environment(monkeypatch: p
         monkeypatch.setenv("PGUSER", "postgres")
         monkeypatch.setenv("PGDATABASE", url.rpartition("/")[2].partition("?")[0])
         monkeypatch.setenv("PGSSLMODE", "disable")
-        store = make_store("postgresql://", wall_ms, lambda _seconds: None)
+        store = make_store(StoreUrl.of("postgresql://"), wall_ms, lambda _seconds: None)
         await store.open(entries(["alpha"]))
         await store.check_alive()
         await store.close()

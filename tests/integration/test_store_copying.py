@@ -14,6 +14,7 @@ from support.postgres import shared_server
 from support.stores import Bench, again, dead, delivered, entries, question, trips
 
 from relay.cli import main
+from relay.config.store_url import StoreUrl
 from relay.errors import StoreError, StoreLocked, UsageError
 from relay.store.opening import copy_store, make_store
 from relay.store.postgres import PostgresStore
@@ -74,7 +75,7 @@ async def test_everything_is_there_and_ids_go_on(tmp_path: Path, url: str):
     before = await picture(bench.store)
     await bench.store.close()
     told: list[tuple[str, int]] = []
-    copied = await copy_store(tmp_path / "relay.db", url, lambda table, rows: told.append((table, rows)))
+    copied = await copy_store(tmp_path / "relay.db", StoreUrl.of(url), lambda table, rows: told.append((table, rows)))
     assert (copied["orders"], copied["events"], copied["targets"]) == (32, 92, 2)
     assert dict(told)["deliveries"] == copied["deliveries"]
     store = PostgresStore(url, lambda: 5_000, lambda _seconds: None)
@@ -92,26 +93,26 @@ async def test_everything_is_there_and_ids_go_on(tmp_path: Path, url: str):
 
 async def test_a_database_with_anything_in_it_is_refused(tmp_path: Path, url: str):
     await (await furnish(tmp_path / "relay.db")).store.close()
-    await copy_store(tmp_path / "relay.db", url, quiet)
+    await copy_store(tmp_path / "relay.db", StoreUrl.of(url), quiet)
     with pytest.raises(StoreError, match="not empty"):
-        await copy_store(tmp_path / "relay.db", url, quiet)
+        await copy_store(tmp_path / "relay.db", StoreUrl.of(url), quiet)
 
 
 async def test_a_store_in_use_or_missing_is_refused_and_nothing_is_left(tmp_path: Path, url: str):
     bench = await furnish(tmp_path / "relay.db")
     with pytest.raises(StoreLocked):
-        await copy_store(tmp_path / "relay.db", url, quiet)
+        await copy_store(tmp_path / "relay.db", StoreUrl.of(url), quiet)
     await bench.store.close()
     with pytest.raises(StoreError, match="no such file"):
-        await copy_store(tmp_path / "nowhere.db", url, quiet)
+        await copy_store(tmp_path / "nowhere.db", StoreUrl.of(url), quiet)
     with pytest.raises(UsageError, match="PostgreSQL"):
-        await copy_store(tmp_path / "relay.db", "sqlite:///other.db", quiet)
+        await copy_store(tmp_path / "relay.db", StoreUrl.of("sqlite:///other.db"), quiet)
 
 
 async def test_a_copy_that_is_not_like_the_original_is_not_made(tmp_path: Path, url: str):
     """A server that changes what it is given is found out before anything is committed."""
     await (await furnish(tmp_path / "relay.db")).store.close()
-    store = make_store(url, lambda: 0, lambda _seconds: None)
+    store = make_store(StoreUrl.of(url), lambda: 0, lambda _seconds: None)
     await store.open([])
     await store.close()
     name = url.rpartition("/")[2].partition("?")[0]
@@ -124,7 +125,7 @@ async def test_a_copy_that_is_not_like_the_original_is_not_made(tmp_path: Path, 
         "CREATE TRIGGER spoil BEFORE INSERT ON gaps FOR EACH ROW EXECUTE FUNCTION spoil()", database=name
     )
     with pytest.raises(StoreError, match="gaps is not like the original"):
-        await copy_store(tmp_path / "relay.db", url, quiet)
+        await copy_store(tmp_path / "relay.db", StoreUrl.of(url), quiet)
     assert await shared_server().ask("SELECT 1 FROM orders LIMIT 1", database=name) == []
 
 

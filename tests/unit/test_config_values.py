@@ -32,7 +32,7 @@ def test_defaults() -> None:
     backfill = upstream.backfill
     assert (backfill.first_start, backfill.interval, backfill.page_size) == ("baseline", 300, 100)
     assert (backfill.requests_per_minute, upstream.rest_headers) == (10, {})
-    assert (settings.store.url, settings.store.retention) == ("sqlite:///relay.db", 30 * 86400)
+    assert (settings.store.url.reveal(), settings.store.retention) == ("sqlite:///relay.db", 30 * 86400)
     assert (target.events, target.changes, target.format, target.ordering) == (
         ("order.*",),
         "all",
