@@ -1,5 +1,6 @@
 """What PostgreSQL's errors mean: an outage, damage, or a fault of the request. Sentences for the operator. Pure."""
 
+import ssl
 from typing import Final
 
 import asyncpg
@@ -39,8 +40,14 @@ def explain(error: BaseException, where: str) -> BaseException:
         return error
     if isinstance(error, asyncpg.PostgresError):
         return _explain_state(error, where)
+    if isinstance(error, ssl.SSLError):
+        return StoreUnavailable(f"store {where}: {_explain_tls(error)}")
     if isinstance(error, TimeoutError):
         return StoreUnavailable(f"store {where}: it did not answer in time")
+    if isinstance(error, FileNotFoundError):
+        return StoreUnavailable(
+            f"store {where}: there is no such file: its socket, or what sslrootcert, sslcert or sslkey names"
+        )
     if isinstance(error, OSError):
         return StoreUnavailable(f"store {where}: it cannot be reached: {error.strerror or error}")
     if isinstance(error, (asyncpg.ClientConfigurationError, asyncpg.TargetServerAttributeNotMatched)):
@@ -58,6 +65,12 @@ def _explain_state(error: asyncpg.PostgresError, where: str) -> StoreError:
     if state.startswith("XX"):
         return StoreBroken(f"store {where}: what it holds is damaged ({_kind(error)}: {error.args[0]})")
     return StoreError(f"store {where}: {error.args[0] if error.args else state} ({_kind(error)})")
+
+
+def _explain_tls(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {error.verify_message}; see sslrootcert and sslmode in its URL"
+    return f"TLS with it failed: {error.reason or error}"
 
 
 def _state(error: asyncpg.PostgresError) -> str:

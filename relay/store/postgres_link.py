@@ -5,6 +5,7 @@ transaction mode may stand between. Every limit is set inside the transaction it
 """
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -190,6 +191,8 @@ class Link:
     async def _acquire(self, pool: "asyncpg.Pool[asyncpg.Record]") -> Connection:
         try:
             return await pool.acquire()
+        except ssl.SSLError:
+            raise  # some of these are ValueErrors, too
         except (ValueError, OverflowError):  # it may quote the URL
             raise StoreError(f"store {self.where}: its URL cannot be understood; see docs/configuration.md") from None
 

@@ -31,14 +31,14 @@ class Server:
         self.folder = folder
         self.port = _free_port()
         self._programs = programs
-        self._options = options
+        self.options = options
 
     def make(self) -> None:
         self._run("initdb", "-D", self._data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync")
 
     def start(self) -> None:
         where = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1"
-        options = f"{where} {' '.join(self._options)}"
+        options = f"{where} {' '.join(self.options)}"
         self._run("pg_ctl", "-D", self._data, "-w", "-l", str(self.folder / "log"), "-o", options, "start")
 
     def stop(self, mode: str = "immediate") -> None:

@@ -1,6 +1,7 @@
 """What another configuration changes: by path, never by value."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -187,3 +188,18 @@ def test_digests_show_nothing_without_the_key():
     held = digests(written(), KEY, str)
     assert CURRENT not in repr(held)
     assert held != digests(written(), b"of another process", str)
+
+
+def stored(tmp_path: Path, url: str) -> Settings:
+    (tmp_path / "url").write_text(url)
+    return written(store={"url": {"file": str(tmp_path / "url")}})
+
+
+def test_another_password_of_the_database_in_its_file_is_no_change_but_another_database_is(tmp_path: Path):
+    before = digests(stored(tmp_path, "postgresql://relay:old@db/relay"), KEY, lambda path: path)
+    rotated = digests(stored(tmp_path, "postgresql://relay:new@db/relay"), KEY, lambda path: path)
+    moved = digests(stored(tmp_path, "postgresql://relay:new@other/relay"), KEY, lambda path: path)
+    assert compare(before, rotated) == Changes(())
+    assert compare(before, moved).refusals
+    inline = [written(store={"url": f"postgresql://relay:{one}@db/relay"}) for one in ("old", "new")]
+    assert changes(*inline).refusals, "nothing would take it before a restart"
