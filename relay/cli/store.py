@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, cast
 
@@ -30,6 +31,8 @@ from relay.store.opening import (
 
 BACKUP_PATIENCE: Final = 3600.0
 """Seconds that a running relay may take to copy its store."""
+PROGRESS_EVERY: Final = 2.0
+"""Seconds between two lines about how far a copy is."""
 _AGE: Final = duration(HOUR, 3650 * DAY)
 """As `store.retention`."""
 
@@ -45,8 +48,9 @@ def store() -> None:
 def migrate(config_path: Path, as_json: bool) -> None:
     """Create the store or bring its schema up to date.
 
-    `run` does the same by itself; this is for doing it beforehand. Exit code 3
-    if the store is in use, damaged, or written by a newer version.
+    `run` does the same by itself; this is for doing it beforehand, with a
+    database as the user that owns the tables. Exit code 3 if the store is
+    damaged, written by a newer version or, a file, in use.
     """
     settings = load_settings(config_path, require_secrets=False)
     where = place(settings.store.url)
@@ -64,12 +68,13 @@ def migrate(config_path: Path, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def check(ctx: click.Context, config_path: Path, as_json: bool) -> None:
-    """Prove that the store of a stopped relay is sound.
+    """Prove that the store is sound: a stopped relay's file, or a database.
 
-    Reads the whole file: pages and indexes, schema, one ready head a lane, one
+    Reads everything: pages and indexes of a file, one ready head a lane, one
     delivery per event, target and replay, orders that agree with their events.
-    Changes nothing. Exit code 1 if anything is wrong, 3 if it is in use or
-    cannot be opened.
+    Changes nothing; a database is read in one snapshot beside whatever runs on
+    it. Exit code 1 if anything is wrong, 3 if it cannot be used or, a file, is
+    in use.
     """
     settings = load_settings(config_path, require_secrets=False)
     where = place(settings.store.url)
@@ -86,12 +91,13 @@ def check(ctx: click.Context, config_path: Path, as_json: bool) -> None:
 @click.option("--older-than", default=None, help="How long ago it ended, as in 30d. Default: `store.retention`.")
 @json_option
 def prune(config_path: Path, older_than: str | None, as_json: bool) -> None:
-    """Remove what ended long ago from the store of a stopped relay.
+    """Remove what ended long ago: from a stopped relay's file, or a database.
 
     That is finished deliveries, their attempts, and events and orders nothing
-    refers to; the file gets smaller. `run` does the same by itself, bit by
-    bit. An order is remembered for at least 7 days. Stopping it half-way is
-    fine. Exit code 3 if the store is in use or cannot be written.
+    refers to; a file gets smaller, a database has room for what comes next.
+    `run` does the same by itself, bit by bit. An order is remembered for at
+    least 7 days. Stopping it half-way is fine. Exit code 3 if the store cannot
+    be written or, a file, is in use.
     """
     settings = load_settings(config_path, require_secrets=False)
     where, url = place(settings.store.url), settings.store.url
@@ -118,6 +124,19 @@ def _size(url: StoreUrl) -> int | None:
     return file_of(url).stat().st_size if file_of(url).exists() else 0
 
 
+def _at_times() -> Callable[[object], None]:
+    """Says how far it is, not more often than anybody can read."""
+    clock, last = SystemClock(), float("-inf")
+
+    def tell(progress: object) -> None:
+        nonlocal last
+        if clock.mono() - last >= PROGRESS_EVERY:
+            last = clock.mono()
+            click.echo(progress, err=True)
+
+    return tell
+
+
 def _dot() -> None:
     """One more batch: a sign of life, and no more than that."""
     click.echo(".", nl=False, err=True)
@@ -138,7 +157,8 @@ def backup(file: Path, config_path: Path, as_json: bool) -> None:
     """Copy the store to FILE, which must not exist yet.
 
     Works while the relay runs, through its admin API, and while it is stopped.
-    The copy is whole or not there at all.
+    The copy is whole or not there at all. A database is backed up by its own
+    tools, as pg_dump: then this says so, with exit code 2.
     """
     settings = load_settings(config_path, require_secrets=False)
     if is_shared(settings.store.url):
@@ -157,7 +177,12 @@ def backup(file: Path, config_path: Path, as_json: bool) -> None:
 
 
 @store.command()
-@click.option("--to", "url", required=True, help="postgresql://user:password@host:port/name; PG* variables count, too.")
+@click.option(
+    "--to",
+    "url",
+    required=True,
+    help="postgresql://user@host:port/name; the password best from PGPASSWORD or PGPASSFILE.",
+)
 @config_option
 @json_option
 def copy(url: str, config_path: Path, as_json: bool) -> None:
@@ -167,14 +192,15 @@ def copy(url: str, config_path: Path, as_json: bool) -> None:
     not change. One transaction, compared row by row before it is committed:
     the copy is whole or not there at all. Afterwards set `store.url`, and
     start nothing on the old file again: it would deliver everything twice.
+    docs/scaling.md has the whole move. Exit code 3 if a relay runs on the
+    file, the database is not empty, or either cannot be used.
     """
     settings = load_settings(config_path, require_secrets=False)
     source, to = file_of(settings.store.url), StoreUrl.of(url)
-    copied = asyncio.run(copy_store(source, to, (lambda *_: None) if as_json else (lambda *_: _dot())))
+    copied = asyncio.run(copy_store(source, to, (lambda _progress: None) if as_json else _at_times()))
     if as_json:
         click.echo(json.dumps({"store": str(source), "to": shown_url(to), "rows": copied}))
         return
-    click.echo("", err=True)
     for table, rows in copied.items():
         click.echo(f"{shown_url(to)}: {table} {rows}")
     click.echo("every row is as it was; set `store.url`, and start nothing on the old file again")

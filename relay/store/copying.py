@@ -29,7 +29,22 @@ _KEYS: Final = {"meta": "key", "questions": "houdini_id"}
 """What a table is walked by, where it is not `id`."""
 _COPIED: Final = ("meta", "targets", "orders", "events", "deliveries", "attempts", "questions", "gaps")
 
-Tell = Callable[[str, int], None]
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a table is: so many rows of `total` are copied, and so many of them have been compared since."""
+
+    table: str
+    total: int
+    copied: int
+    compared: int = 0
+
+    def __str__(self) -> str:
+        step = f"{self.compared} compared" if self.compared else f"{self.copied} copied"
+        return f"{self.table}: {step} of {self.total} rows"
+
+
+Tell = Callable[[Progress], None]
 
 
 @dataclass(slots=True)
@@ -46,7 +61,7 @@ class _Sum:
 
 
 async def copy_file(source: Path, url: StoreUrl, tell: Tell) -> dict[str, int]:
-    """Copy; returns table -> rows. `tell` gets a table's name and its rows so far after every batch.
+    """Copy; returns table -> rows. `tell` hears of every batch.
 
     Raises:
         StoreError: either cannot be used, the file is in use, the database is not empty, or the copy is not like the
@@ -73,22 +88,27 @@ async def _copy(session: Session, connection: sqlite3.Connection, where: str, te
     await _insist_on_empty(session, where)
     copied = {}
     for table in _COPIED:
-        columns = [row[1] for row in await asyncio.to_thread(_all, connection, f"PRAGMA table_info({table})")]
-        passed = _Sum()
-        await session.connection.copy_records_to_table(
-            table, records=_records(connection, table, columns, passed, tell), columns=columns, timeout=_PATIENCE
-        )
-        found = await _sum(session, table, columns)
-        if (found.rows, found.digest.digest()) != (passed.rows, passed.digest.digest()):
-            raise StoreError(f"store {where}: {table} is not like the original; nothing was copied")
-        copied[table] = found.rows
-        if "id" in columns:
-            await _go_on(session, connection, table)
+        copied[table] = await _copy_table(session, connection, table, where, tell)
     await session.connection.execute(
         "INSERT INTO open_counts(target_id, writer, deliveries) "
         "SELECT target_id, 1, count(*) FROM deliveries WHERE state < 2 GROUP BY target_id"
     )
+    await session.connection.execute(f"ANALYZE {', '.join(_COPIED)}", timeout=_PATIENCE)  # the first claim needs it
     return copied
+
+
+async def _copy_table(session: Session, connection: sqlite3.Connection, table: str, where: str, tell: Tell) -> int:
+    columns = [row[1] for row in await asyncio.to_thread(_all, connection, f"PRAGMA table_info({table})")]
+    ((total,),) = await asyncio.to_thread(_all, connection, f"SELECT count(*) FROM {table}")  # noqa: S608 # ours
+    passed = _Sum()
+    copying = _records(connection, table, columns, passed, lambda rows: tell(Progress(table, total, rows)))
+    await session.connection.copy_records_to_table(table, records=copying, columns=columns, timeout=_PATIENCE)
+    found = await _sum(session, table, columns, lambda rows: tell(Progress(table, total, passed.rows, rows)))
+    if (found.rows, found.digest.digest()) != (passed.rows, passed.digest.digest()):
+        raise StoreError(f"store {where}: {table} is not like the original; nothing was copied")
+    if "id" in columns:
+        await _go_on(session, connection, table)
+    return found.rows
 
 
 async def _insist_on_empty(session: Session, where: str) -> None:
@@ -101,7 +121,7 @@ async def _insist_on_empty(session: Session, where: str) -> None:
 
 
 async def _records(
-    connection: sqlite3.Connection, table: str, columns: Sequence[str], passed: _Sum, tell: Tell
+    connection: sqlite3.Connection, table: str, columns: Sequence[str], passed: _Sum, tell: Callable[[int], None]
 ) -> AsyncIterator[tuple[Any, ...]]:
     key = _KEYS.get(table, "id")
     statement = f"SELECT {', '.join(columns)} FROM {table} ORDER BY {key}"  # noqa: S608 # ours
@@ -111,7 +131,7 @@ async def _records(
         passed.add(converted)
         for row in converted:
             yield row
-        tell(table, passed.rows)
+        tell(passed.rows)
 
 
 def _converted(table: str, columns: Sequence[str], row: Sequence[Any]) -> tuple[Any, ...]:
@@ -122,7 +142,7 @@ def _converted(table: str, columns: Sequence[str], row: Sequence[Any]) -> tuple[
     return tuple(values)
 
 
-async def _sum(session: Session, table: str, columns: Sequence[str]) -> _Sum:
+async def _sum(session: Session, table: str, columns: Sequence[str], tell: Callable[[int], None]) -> _Sum:
     """What the database has of it."""
     key, found = _KEYS.get(table, "id"), _Sum()
     last: Any = "" if table in _KEYS else 0
@@ -130,6 +150,7 @@ async def _sum(session: Session, table: str, columns: Sequence[str]) -> _Sum:
     while rows := await session.connection.fetch(statement, last):
         found.add(tuple(row) for row in rows)
         last = rows[-1][key]
+        tell(found.rows)
     return found
 
 

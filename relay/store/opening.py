@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from relay.config import store_url
 from relay.config.store_url import StoreUrl
@@ -15,6 +15,9 @@ from relay.store.reads import Reads
 from relay.store.sqlite import SqliteStore, sqlite_path
 from relay.store.stopped import stopped_store
 from relay.store.values import Backlog, LiveInstance, Pruned
+
+if TYPE_CHECKING:  # its driver is optional
+    from relay.store.copying import Progress
 
 
 def is_shared(url: StoreUrl) -> bool:
@@ -131,8 +134,10 @@ async def prune_store(url: StoreUrl, before_ms: int, now_ms: int, tell: Callable
     return await asyncio.to_thread(prune_file, file_of(url), before_ms, now_ms, tell)
 
 
-async def copy_store(source: Path, url: StoreUrl, tell: Callable[[str, int], None]) -> dict[str, int]:
+async def copy_store(source: Path, url: StoreUrl, tell: Callable[["Progress"], None]) -> dict[str, int]:
     """Copy a SQLite store that nobody uses to an empty PostgreSQL database; returns table -> rows.
+
+    `tell` hears of every batch.
 
     Raises:
         UsageError: the URL means no PostgreSQL database.

@@ -16,14 +16,17 @@ from support.stores import Bench, again, dead, delivered, entries, question, tri
 from relay.cli import main
 from relay.config.store_url import StoreUrl
 from relay.errors import StoreError, StoreLocked, UsageError
+from relay.model import DeliveryStatus
+from relay.standing import Ordering
+from relay.store.copying import Progress
 from relay.store.opening import copy_store, make_store
 from relay.store.postgres import PostgresStore
 from relay.store.reads import Filter
 from relay.store.sqlite import SqliteStore
-from relay.store.values import IngestPlan
+from relay.store.values import IngestPlan, TargetEntry
 
 
-def quiet(_table: str, _rows: int) -> None:
+def quiet(_progress: Progress) -> None:
     """Nobody looks."""
 
 
@@ -74,10 +77,12 @@ async def test_everything_is_there_and_ids_go_on(tmp_path: Path, url: str):
     await bench.restart()
     before = await picture(bench.store)
     await bench.store.close()
-    told: list[tuple[str, int]] = []
-    copied = await copy_store(tmp_path / "relay.db", StoreUrl.of(url), lambda table, rows: told.append((table, rows)))
+    told: list[Progress] = []
+    copied = await copy_store(tmp_path / "relay.db", StoreUrl.of(url), told.append)
     assert (copied["orders"], copied["events"], copied["targets"]) == (32, 92, 2)
-    assert dict(told)["deliveries"] == copied["deliveries"]
+    done = copied["deliveries"]
+    assert Progress("deliveries", done, done, done) in told
+    assert str(told[-1]) == "gaps: 1 compared of 1 rows"
     store = PostgresStore(url, lambda: 5_000, lambda _seconds: None)
     await store.open(entries(["alpha", "beta"]))
     try:
@@ -87,6 +92,61 @@ async def test_everything_is_there_and_ids_go_on(tmp_path: Path, url: str):
         moved = Bench(lambda: store)
         await moved.add(event("new"), targets=["alpha"])
         assert (await store.list_deliveries(Filter(), None, 1)).items[0].id == newest + 1
+    finally:
+        await store.close()
+
+
+EVERY_STATE = ("alpha", "beta", TargetEntry("latest", Ordering.LATEST_ONLY), "gone", "left")
+
+
+async def in_every_state(path: Path) -> Bench:
+    """One delivery at least in every state there is, targets stopped in every way, gaps at every stage."""
+    bench = Bench(lambda: SqliteStore(path, lambda: 5_000, lambda _seconds: None))
+    await bench.open(EVERY_STATE)
+    for number in range(4):
+        for step in range(1, 5):
+            one = event(f"o{number}", status=step, sequence=step)
+            await bench.add(one, targets=["alpha", "beta", "latest", "gone", "left"])
+    heads = await bench.claim("alpha")
+    await bench.settle(delivered(heads[0]), dead(heads[1]), again(heads[2], 99_000), judge=trips)
+    await bench.store.retry_now(heads[2].id, 3_000)
+    (parked,) = await bench.claim("gone", limit=1)
+    await bench.settle(again(parked, 4_000, gone=True))
+    await bench.store.cancel((await bench.claim("left", limit=1))[0].id + 5, 3_000)
+    await bench.store.trim("left", 8, 100, 3_000)
+    await bench.configure(*EVERY_STATE[:-1])
+    await bench.store.pause("beta", 7)
+    for moment in (10, 20, 30):
+        await bench.store.note_hidden("o3", moment * 1_000_000, 1, 3)
+    await bench.store.begin_gap(1, "the first")
+    await bench.store.end_gap(5)
+    await bench.store.close_gaps(9, "a sweep")
+    await bench.store.begin_gap(11, "the second")
+    return bench
+
+
+async def test_every_state_arrives_as_it_was(tmp_path: Path, url: str):
+    bench = await in_every_state(tmp_path / "relay.db")
+    await bench.restart(EVERY_STATE[:-1])  # what was in flight comes back
+    before = await picture(bench.store)
+    gone = await bench.store.aged_out_orders(["o3"])
+    states = {(one.status, one.reason) for one in (await bench.store.list_deliveries(Filter(), None, 1_000)).items}
+    assert states >= {(status, None) for status in DeliveryStatus if status not in ("in_flight", "dead")}
+    assert states >= {("dead", "exhausted"), ("dead", "overflow")}
+    assert {one.standing.state for one in (await bench.store.backlog()).values()} == {
+        "active",
+        "paused",
+        "parked",
+        "orphaned",
+    }
+    await bench.store.close()
+    await copy_store(tmp_path / "relay.db", StoreUrl.of(url), quiet)
+    store = PostgresStore(url, lambda: 5_000, lambda _seconds: None)
+    await store.attach()
+    try:
+        assert await picture(store) == before
+        assert await store.aged_out_orders(["o3"]) == gone == {"o3"}
+        assert await store.check() == []
     finally:
         await store.close()
 
