@@ -144,8 +144,9 @@ async def run(cases: Sequence[str], queued: int) -> None:
         if "takeover" in cases:
             print(await takeover(server), flush=True)
         if "claims" in cases:
-            await server.empty()
-            print(await postgres_claims.run(server, queued), flush=True)
+            for parted in (False, True):
+                await server.empty()
+                print(await postgres_claims.run(server, queued, parted=parted), flush=True)
 
 
 if __name__ == "__main__":

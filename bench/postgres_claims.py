@@ -1,6 +1,7 @@
 """What claims and ingests cost while millions of deliveries wait for a dead target in the same tables."""
 
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter
 
@@ -14,6 +15,7 @@ from relay.store.values import IngestPlan, Instance, PlannedEvent, Settlement, T
 LANE = 10
 """Deliveries of an order: one is ready, the others wait for it."""
 TURNS = 500
+PARTITION = Path(__file__).parents[1] / "examples" / "deploy" / "partition.sql"
 LIMIT = 16
 
 _FILL = (
@@ -33,11 +35,14 @@ _FILL = (
 )
 
 
-async def run(server: Database, queued: int) -> str:
+async def run(server: Database, queued: int, *, parted: bool) -> str:
     clock = SystemClock()
     store = PostgresStore(server.url, clock.wall_ms, lambda _seconds: None)
     await store.open([TargetEntry("dead"), TargetEntry("healthy")])
-    lines = [f"postgres claims: {queued} deliveries wait for a dead target, {LANE} an order (ms: median / p99)"]
+    if parted:
+        await _part(server)
+    shape = "parted table, " if parted else ""
+    lines = [f"postgres claims: {shape}{queued} deliveries wait for a dead target, {LANE} an order (ms: median / p99)"]
     try:
         lines.append("  before them      " + await _cycle(store, clock, "before"))
         began = perf_counter()
@@ -48,6 +53,14 @@ async def run(server: Database, queued: int) -> str:
     finally:
         await store.close()
     return "\n".join(lines)
+
+
+async def _part(server: Database) -> None:
+    connection = await server.connect()
+    try:
+        await connection.execute(await asyncio.to_thread(PARTITION.read_text))
+    finally:
+        await connection.close()
 
 
 async def _fill(server: Database, queued: int, now_ms: int) -> None:

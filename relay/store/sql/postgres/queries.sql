@@ -434,4 +434,7 @@ SELECT value FROM meta WHERE key = :key;
 INSERT INTO meta(key, value) VALUES(:key, :value) ON CONFLICT(key) DO UPDATE SET value = excluded.value;
 
 -- name: size
-SELECT coalesce(sum(pg_total_relation_size(to_regclass(name))), 0)::bigint FROM unnest(:tables::text[]) AS t(name);
+-- An operator may have parted a table: then the room is in its parts.
+SELECT coalesce(sum(pg_total_relation_size(to_regclass(name)) + coalesce(
+  (SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree(to_regclass(name)) WHERE level > 0), 0)), 0)::bigint
+FROM unnest(:tables::text[]) AS t(name);
