@@ -50,6 +50,14 @@ class Database:
         finally:
             await connection.close()
 
+    async def room_of(self, table: str) -> int:
+        """Bytes of a table and its indexes."""
+        connection = await self.connect()
+        try:
+            return int(await connection.fetchval("SELECT pg_total_relation_size($1::text::regclass)", table))
+        finally:
+            await connection.close()
+
     def cpu_seconds(self) -> float:
         """What all its processes have used so far, those that have ended included as far as it has waited for them."""
         server = psutil.Process(self.pid)

@@ -1,7 +1,8 @@
 """`python -m bench.postgres`: several instances on one PostgreSQL database, all real processes on one machine.
 
 How many deliveries a second one, two and four of them make, what that costs each part, how long it takes until
-another leads when the leader is killed or stopped, and what a claim costs beside two million that wait.
+another leads when the leader is killed or stopped, what a longer way to the database costs, how fast a SQLite store
+moves there, and what a claim costs beside two million that wait.
 """
 
 import argparse
@@ -16,9 +17,12 @@ from time import perf_counter
 import aiohttp
 import psutil
 
-from bench import postgres_claims
+from bench import big_store, postgres_claims
 from bench.apparatus import PeerProcess, Relay, machine, peer, relay, spread, target
 from bench.database import Database, database
+from bench.distance import way_to
+from relay.config.store_url import StoreUrl
+from relay.store.opening import check_store, copy_store
 
 UPDATES, ROUNDS, WINDOW = 10_000, 3, 2000
 INSTANCES = (1, 2, 4)
@@ -26,6 +30,9 @@ TARGETS = 4
 """Each instance takes its share of each, so that no instance has one of its own."""
 TAKEOVERS = 10
 FED = WINDOW // TARGETS
+DISTANCES_MS = (0, 1, 5)
+MOVED = 1_000_000
+CASES = ("throughput", "takeover", "distance", "moving", "claims")
 _PATIENCE = 60.0
 _POLL = 0.02
 
@@ -80,6 +87,46 @@ async def takeover(server: Database) -> str:
     )
 
 
+async def distance(server: Database) -> str:
+    """One instance, and the database further and further away."""
+    lines = [
+        f"postgres distance: one instance, {UPDATES} deliveries to {TARGETS} targets, by round trip to the database"
+    ]
+    async with peer() as other:
+        for milliseconds in DISTANCES_MS:
+            async with (
+                way_to(server.port, milliseconds / 2000) as (port, _),
+                _instances(server, other, 1, server.url.replace(f":{server.port}/", f":{port}/")) as running,
+            ):
+                await other.play(f"warm{milliseconds}", 400, copies=TARGETS)
+                found = await _round(server, other, running, f"way{milliseconds}")
+            lines.append(f"  {milliseconds} ms  {found.per_second:.0f}/s")
+    return "\n".join(lines)
+
+
+async def moving(server: Database) -> str:
+    """`store copy` of a SQLite file with a million deliveries, and the proof that the copy is sound."""
+    with tempfile.TemporaryDirectory(prefix="houdini-relay-bench-") as name:
+        path, url = Path(name) / "relay.db", StoreUrl.of(server.url)
+        await big_store._fill(path, MOVED // 2)
+        size, began = path.stat().st_size / 2**20, perf_counter()
+        copied = await copy_store(path, url, lambda _progress: None)
+        took, began = perf_counter() - began, perf_counter()
+        faults = await check_store(url)
+        checked = perf_counter() - began
+    if faults:
+        raise RuntimeError(f"the copy is not sound: {faults}")
+    rows = sum(copied.values())
+    lines = [
+        f"postgres moving: {copied['deliveries']} deliveries, {rows} rows, a file of {size:.0f} MiB",
+        f"  copied and compared in {took:.0f} s, {rows / took:.0f} rows/s; `store check` {checked:.0f} s",
+    ]
+    for table in ("orders", "events", "deliveries", "attempts"):
+        room = await server.room_of(table)
+        lines.append(f"  {table}: {room / copied[table]:.0f} bytes a row, indexes included")
+    return "\n".join(lines)
+
+
 async def _round(server: Database, other: PeerProcess, running: Sequence[Relay], name: str) -> Round:
     before = _cpu(running), server.cpu_seconds()
     played = await other.play(name, UPDATES // TARGETS, window=FED, copies=TARGETS)
@@ -123,13 +170,15 @@ def _targets(other: PeerProcess) -> list[dict[str, object]]:
 
 
 @asynccontextmanager
-async def _instances(server: Database, other: PeerProcess, count: int) -> AsyncIterator[list[Relay]]:
+async def _instances(
+    server: Database, other: PeerProcess, count: int, url: str | None = None
+) -> AsyncIterator[list[Relay]]:
     await server.empty()
     async with AsyncExitStack() as stack:
         running = []
         for _ in range(count):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="houdini-relay-bench-")))
-            one = Relay(folder, other, _targets(other), store={"url": server.url})
+            one = Relay(folder, other, _targets(other), store={"url": url or server.url})
             await one.start()
             stack.push_async_callback(one.stop)
             running.append(one)
@@ -139,10 +188,12 @@ async def _instances(server: Database, other: PeerProcess, count: int) -> AsyncI
 async def run(cases: Sequence[str], queued: int) -> None:
     with database() as server:
         print(f"{machine()}, PostgreSQL {await server.version()}, {psutil.virtual_memory().total / 2**30:.0f} GiB")
-        if "throughput" in cases:
-            print(await throughput(server), flush=True)
-        if "takeover" in cases:
-            print(await takeover(server), flush=True)
+        for name, case in {"throughput": throughput, "takeover": takeover, "distance": distance}.items():
+            if name in cases:
+                print(await case(server), flush=True)
+        if "moving" in cases:
+            await server.empty()
+            print(await moving(server), flush=True)
         if "claims" in cases:
             for parted in (False, True):
                 await server.empty()
@@ -151,7 +202,7 @@ async def run(cases: Sequence[str], queued: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench.postgres", description=__doc__)
-    parser.add_argument("cases", nargs="*", metavar="CASE", help="throughput, takeover, claims (default: all)")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"{', '.join(CASES)} (default: all)")
     parser.add_argument("--queued", type=int, default=2_000_000, help="deliveries that wait (default 2 * 10^6)")
     given = parser.parse_args()
-    asyncio.run(run(given.cases or ("throughput", "takeover", "claims"), given.queued))
+    asyncio.run(run(given.cases or CASES, given.queued))

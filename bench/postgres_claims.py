@@ -1,5 +1,6 @@
 """What claims and ingests cost while millions of deliveries wait for a dead target in the same tables."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median, quantiles
@@ -83,7 +84,7 @@ async def _cycle(store: PostgresStore, clock: SystemClock, name: str) -> str:
         await store.renew()
         plan = _one_event(f"{name}-{number}", clock.wall_ms())
         began = perf_counter()
-        await store.ingest(plan.orders.keys(), lambda _known, plan=plan: plan)
+        await _ingest(store, plan)
         spent["ingest"].append(perf_counter() - began)
         began = perf_counter()
         claim = await store.claim("healthy", lambda _standing: Permit(LIMIT), clock.wall_ms())
@@ -97,6 +98,10 @@ async def _cycle(store: PostgresStore, clock: SystemClock, name: str) -> str:
         await store.backlog()
         spent["backlog"].append(perf_counter() - began)
     return ", ".join(f"{verb} {_tails(seconds)}" for verb, seconds in spent.items())
+
+
+async def _ingest(store: PostgresStore, plan: IngestPlan) -> None:
+    await store.ingest(plan.orders.keys(), lambda _known: plan)
 
 
 async def _claims(store: PostgresStore, clock: SystemClock) -> str:

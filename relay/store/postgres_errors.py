@@ -14,7 +14,7 @@ _UNAVAILABLE: Final[dict[str, str]] = {
     "28": "it refuses this user or password",
     "3D000": "there is no such database",
     "40": "it rolled the transaction back",
-    "42501": "this user may not do that; it has to own the relay's tables",
+    "42501": "this user may not do that; docs/scaling.md says which rights it needs",
     "53": "it has run out of connections, memory or disk",
     "55P03": "somebody held a lock for too long",
     "57014": "it did not answer in time",

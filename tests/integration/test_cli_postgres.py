@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from support.factories import event
 from support.instances import instance, instances, wall_ms
+from support.needs import missing
 from support.postgres import shared_server
 from support.stores import Bench, delivered, up_to
 
@@ -178,3 +180,19 @@ async def test_the_password_from_a_file_or_a_variable(screen: Screen, tmp_path: 
     )
     monkeypatch.setenv("RELAY_TEST_PASSWORD", "hunter22")
     assert (await screen.type("deliveries", "list"))[0] == 0
+
+
+async def test_a_dump_that_was_restored_is_a_sound_store_with_the_same_deliveries(screen: Screen):
+    await furnish(screen.url)
+    server, name = shared_server(), screen.url.rpartition("/")[2].partition("?")[0]
+    before = json.loads((await screen.type("deliveries", "list", "--json"))[1])
+    dump = server.command("pg_dump", "-h", "127.0.0.1", "-p", str(server.port), "-U", "postgres", name)
+    if not Path(dump[-8]).exists():
+        missing("pg_dump is not installed")
+    script = await asyncio.to_thread(subprocess.run, dump, capture_output=True, check=True, timeout=30, cwd="/")
+    async with server.database() as url:
+        load = [*server.command("psql"), "-q", "-v", "ON_ERROR_STOP=1", url]
+        await asyncio.to_thread(subprocess.run, load, input=script.stdout, check=True, timeout=30, cwd="/")
+        screen.configure(f'"{url}"')
+        assert (await screen.type("store", "check"))[0] == 0
+        assert json.loads((await screen.type("deliveries", "list", "--json"))[1]) == before
