@@ -1,5 +1,5 @@
--- Spread `deliveries`, the one large table that is updated all the time, over 16 partitions, so that each vacuum has a
--- sixteenth of the rows to look at and several can work at once. docs/scaling.md says when that is worth it.
+-- Spread `deliveries`, the one large table that is updated all the time, over 8 partitions, so that each vacuum has an
+-- eighth of the rows to look at and several can work at once. docs/scaling.md says when that is worth it.
 --
 -- Stop every instance, make a back-up, then, as the user that owns the tables:
 --   psql "$DATABASE" --set ON_ERROR_STOP=1 --file partition.sql
@@ -11,9 +11,9 @@ LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE;
 CREATE TABLE deliveries_parted (LIKE deliveries INCLUDING DEFAULTS) PARTITION BY HASH (event_id);
 DO $$
 BEGIN
-  FOR part IN 0..15 LOOP
+  FOR part IN 0..7 LOOP
     EXECUTE format(
-      'CREATE TABLE deliveries_%s PARTITION OF deliveries_parted FOR VALUES WITH (MODULUS 16, REMAINDER %s) '
+      'CREATE TABLE deliveries_%s PARTITION OF deliveries_parted FOR VALUES WITH (MODULUS 8, REMAINDER %s) '
       'WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, '
       'autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.02, autovacuum_analyze_threshold = 2000)',
       part, part);

@@ -17,7 +17,7 @@ from relay.config import InvalidConfig, Settings
 from relay.daemon import Exit
 from relay.delivery.lookup import Lookup
 from relay.delivery.trial import Trial, Trials
-from relay.store.opening import shown_url
+from relay.store.opening import is_shared, shown_url, trouble_of
 
 _PATIENCE: Final = 10.0
 """Seconds for one host."""
@@ -26,20 +26,23 @@ _AT_ONCE: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class _Reached:
-    """What `--connect` found out: of the upstream's hosts, and of each target by name."""
+    """What `--connect` found out: of the upstream's hosts, of each target by name, and why not of the store."""
 
     upstream: Sequence[Trial]
     targets: dict[str, list[Trial]]
+    store: str | None
 
     @property
     def ok(self) -> bool:
+        if self.store is not None:
+            return False
         trials = [*self.upstream, *(trial for found in self.targets.values() for trial in found)]
         return all(trial.problem is None for trial in trials)
 
 
 @click.command()
 @config_option
-@click.option("--connect", is_flag=True, help="Look up and connect to the upstream, all targets and token servers.")
+@click.option("--connect", is_flag=True, help="Connect to the upstream, all targets, token servers and a database.")
 @json_option
 @click.pass_context
 def check(ctx: click.Context, config_path: Path, connect: bool, as_json: bool) -> None:
@@ -85,9 +88,11 @@ async def _reach(settings: Settings) -> _Reached:
     try:
         upstream = await asyncio.gather(*(trials.upstream(url) for url in urls))
         found = await asyncio.gather(*map(one, range(len(settings.targets))))
+        trouble = await trouble_of(settings.store.url)
     finally:
         lookup.close()
-    return _Reached(upstream, {target.name: hosts for target, hosts in zip(settings.targets, found, strict=True)})
+    hosts = {target.name: tried for target, tried in zip(settings.targets, found, strict=True)}
+    return _Reached(upstream, hosts, trouble)
 
 
 def _document(settings: Settings, reached: _Reached | None) -> dict[str, Any]:
@@ -97,7 +102,8 @@ def _document(settings: Settings, reached: _Reached | None) -> dict[str, Any]:
         return document
     for target in targets:
         target["hosts"] = [asdict(trial) for trial in reached.targets[target["name"]]]
-    return document | {"ok": reached.ok, "upstream": {"hosts": [asdict(trial) for trial in reached.upstream]}}
+    hosts = [asdict(trial) for trial in reached.upstream]
+    return document | {"ok": reached.ok, "upstream": {"hosts": hosts}, "store": {"problem": reached.store}}
 
 
 def _lines(settings: Settings, reached: _Reached | None, path: Path) -> list[str]:
@@ -105,6 +111,10 @@ def _lines(settings: Settings, reached: _Reached | None, path: Path) -> list[str
     lines = [f"{path}: {verdict}", f"  upstream  {settings.upstream.websocket_url}"]
     lines += _trial_lines(() if reached is None else reached.upstream)
     lines.append(f"  store     {shown_url(settings.store.url)}")
+    if reached is not None and (reached.store is not None or is_shared(settings.store.url)):
+        lines.append(
+            wrapped("            ", "fine" if reached.store is None else f"FAILED: {reached.store}", indent=14)
+        )
     for target in settings.targets:
         lines.append(f"  target    {target.name} -> {target.url_redacted}")
         lines += _trial_lines(() if reached is None else reached.targets[target.name])

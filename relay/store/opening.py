@@ -152,6 +152,18 @@ async def copy_store(source: Path, url: StoreUrl, tell: Callable[["Progress"], N
     return await copy_file(source, url, tell)
 
 
+async def trouble_of(url: StoreUrl) -> str | None:
+    """Why a database cannot be reached, a sentence; None when it can, and for a file, which is there or can be made."""
+    try:
+        if is_shared(url):
+            with _driver_needed():
+                from relay.store.postgres_offline import reach_database
+            await reach_database(url)
+    except StoreError as error:
+        return str(error)
+    return None
+
+
 class Looked(Reads, Protocol):
     """A store that is only looked at."""
 

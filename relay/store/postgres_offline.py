@@ -27,6 +27,19 @@ async def migrate_database(url: StoreUrl) -> Sequence[str]:
         await link.close()
 
 
+async def reach_database(url: StoreUrl) -> None:
+    """Ask it for the time.
+
+    Raises:
+        StoreError: it cannot be reached, or does not let this user in.
+    """
+    link = Link(url)
+    try:
+        await link.run(lambda session: session.value("clock"))
+    finally:
+        await link.close()
+
+
 async def check_database(url: StoreUrl) -> Sequence[str]:
     """Every invariant that does not hold, a sentence each; changes nothing.
 

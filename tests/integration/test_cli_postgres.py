@@ -23,7 +23,7 @@ from relay.store.postgres import PostgresStore
 
 CONFIG = """\
 upstream:
-  {{websocket_url: "ws://127.0.0.1:1/ws", rest_url: "http://127.0.0.1:1", partner_id: me, secret: "${{NOT_SET}}"}}
+  {{websocket_url: "ws://127.0.0.1:1/ws", rest_url: "http://127.0.0.1:1", partner_id: me, secret: "${{NOT_SET:-here}}"}}
 targets: [{{name: alpha, url: "https://shop.example.com/", secrets: [whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw]}}]
 admin: {{listen: "127.0.0.1:{port}"}}
 store: {{url: {url}}}
@@ -196,3 +196,13 @@ async def test_a_dump_that_was_restored_is_a_sound_store_with_the_same_deliverie
         screen.configure(f'"{url}"')
         assert (await screen.type("store", "check"))[0] == 0
         assert json.loads((await screen.type("deliveries", "list", "--json"))[1]) == before
+
+
+async def test_check_connect_says_whether_the_database_can_be_reached(screen: Screen):
+    code, out, _ = await screen.type("check", "--connect", "--json")
+    assert (code, json.loads(out)["store"]) == (1, {"problem": None}), "the upstream of this configuration is not there"
+    assert "fine" in (await screen.type("check", "--connect"))[1].partition("store ")[2].splitlines()[1]
+    screen.configure('"postgresql://relay:hunter2@127.0.0.1:1/x?sslmode=disable"')
+    code, out, _ = await screen.type("check", "--connect")
+    assert (code, "hunter2" in out) == (1, False)
+    assert "FAILED: store postgresql://relay@127.0.0.1:1/x: it cannot be reached" in " ".join(out.split())

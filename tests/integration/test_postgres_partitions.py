@@ -98,4 +98,4 @@ async def test_a_claim_looks_at_no_more_than_its_index(url: str):
     text = "\n".join(row[0] for row in plan)
     assert "Merge Append" in text
     assert "Sort  " not in text
-    assert text.count("Index Scan") == 16
+    assert text.count("Index Scan") == 8
