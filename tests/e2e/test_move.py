@@ -1,4 +1,4 @@
-"""docs/scaling.md, "From SQLite to PostgreSQL", done as it is written: nothing lost, nothing out of order, no second id."""
+"""docs/scaling.md, "From SQLite to PostgreSQL", done as it is written: nothing is lost, doubled or out of order."""
 
 import asyncio
 import json
