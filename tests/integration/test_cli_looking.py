@@ -1,6 +1,7 @@
 """`deliveries`, `events`, `orders`, `targets` and `replay` as they are typed, with the relay and without it."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from importlib import import_module
@@ -130,7 +131,7 @@ async def test_orders_show(terminal: Terminal):
     assert "1. order.exchanging (EXCHANGING), changed: status" in flat
     assert "- alpha: dead (exhausted) (delivery 1) 1 retry, 500, 12 ms;" in flat
     assert "2. order.finished (FINISHED)" in flat
-    assert "- beta: pending, due 0 s ago (delivery 4)" in flat
+    assert re.search(r"- beta: pending, due \d+ s ago \(delivery 4\)", flat)
     assert json.loads((await terminal.type("orders", "show", ORDER, "--json"))[1])["life"][0]["id"] == WEBHOOK_ID
     assert (await terminal.type("orders", "show", "nobody's/order?x"))[::2] == (
         2,
