@@ -32,6 +32,7 @@ TAKEOVERS = 10
 FED = WINDOW // TARGETS
 DISTANCES_MS = (0, 1, 5)
 MOVED = 1_000_000
+QUEUED = 2_000_000
 CASES = ("throughput", "takeover", "distance", "moving", "claims")
 _PATIENCE = 60.0
 _POLL = 0.02
@@ -185,24 +186,29 @@ async def _instances(
         yield running
 
 
-async def run(cases: Sequence[str], queued: int) -> None:
+async def run(cases: Sequence[str], queued: int) -> str:
+    """The cases, one after the other on one server; what they found."""
+    lines: list[str] = []
+    tell = lines.append
     with database() as server:
-        print(f"{machine()}, PostgreSQL {await server.version()}, {psutil.virtual_memory().total / 2**30:.0f} GiB")
+        tell(f"PostgreSQL {await server.version()}, {psutil.virtual_memory().total / 2**30:.0f} GiB")
         for name, case in {"throughput": throughput, "takeover": takeover, "distance": distance}.items():
             if name in cases:
-                print(await case(server), flush=True)
+                tell(await case(server))
         if "moving" in cases:
             await server.empty()
-            print(await moving(server), flush=True)
+            tell(await moving(server))
         if "claims" in cases:
             for parted in (False, True):
                 await server.empty()
-                print(await postgres_claims.run(server, queued, parted=parted), flush=True)
+                tell(await postgres_claims.run(server, queued, parted=parted))
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench.postgres", description=__doc__)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"{', '.join(CASES)} (default: all)")
-    parser.add_argument("--queued", type=int, default=2_000_000, help="deliveries that wait (default 2 * 10^6)")
+    parser.add_argument("--queued", type=int, default=QUEUED, help="deliveries that wait (default 2 * 10^6)")
     given = parser.parse_args()
-    asyncio.run(run(given.cases or CASES, given.queued))
+    print(machine())
+    print(asyncio.run(run(given.cases or CASES, given.queued)))
