@@ -12,6 +12,8 @@ from support.until import until
 
 from relay.simulator.child import RelayProcess, free_port
 
+PASSWORD = "canary-in-the-url"
+
 
 async def command(*arguments: str) -> tuple[int, str, str]:
     """A `houdini-relay` command."""
@@ -25,7 +27,8 @@ async def command(*arguments: str) -> tuple[int, str, str]:
 
 
 async def test_moving_in_mid_life_to_two_instances(tmp_path: Path):
-    async with shared_server().database() as url, Stage(tmp_path) as stage:
+    async with shared_server().database() as made, Stage(tmp_path) as stage:
+        url = made.replace("postgres@", f"postgres:{PASSWORD}@")  # this server asks for none
         await stage.start_relay()
         player = stage.player(orders=30, rate=60)
         playing = asyncio.create_task(player.run())
@@ -36,6 +39,7 @@ async def test_moving_in_mid_life_to_two_instances(tmp_path: Path):
         assert await stage.relay.stop() == 0
         code, out, err = await command("store", "copy", "-c", str(stage.config), "--to", url, "--json")
         assert code == 0, err
+        assert PASSWORD not in out + err
         assert json.loads(out)["rows"]["deliveries"] > 0
         settings = stage.settings() | {"store": {"url": url}}
         stage.config.write_text(yaml.safe_dump(settings))
@@ -56,6 +60,9 @@ async def test_moving_in_mid_life_to_two_instances(tmp_path: Path):
         assert verdict.ok, "\n".join(verdict.lines())
         code, out, _ = await command("store", "check", "-c", str(stage.config))
         assert (code, out.endswith(": fine\n")) == (0, True)
+        said = [(tmp_path / name).read_text() for name in ("relay.log", "second.log")]
+        assert all(f"postgresql://postgres@127.0.0.1:{shared_server().port}/" in log for log in said)
+        assert PASSWORD not in "".join([*said, out])
 
 
 def second_config(folder: Path, settings: dict[str, object]) -> tuple[Path, Path, int]:
