@@ -43,11 +43,12 @@ class Load:
     """What is under way at a target.
 
     Attributes:
-        in_flight: attempts, probes included.
+        in_flight: attempts on the wire, probes included.
         probing: whether one of them is a probe.
         tokens: how many more may begin by its `rate_limit`; None without one.
         token_ms: wall time at which there is another token.
         instances: how many share what the target may be sent; all but this number is this instance's own.
+        unsettled: attempts that have ended, what they mean for the target not written yet.
     """
 
     in_flight: int
@@ -55,6 +56,7 @@ class Load:
     tokens: int | None = None
     token_ms: int | None = None
     instances: int = 1
+    unsettled: int = 0
 
 
 def permits(standing: Standing, policy: BreakerPolicy, load: Load, now_ms: int) -> Permit:
@@ -65,7 +67,10 @@ def permits(standing: Standing, policy: BreakerPolicy, load: Load, now_ms: int) 
     if until_ms is not None:
         return Permit(0, look_again_ms=until_ms)
     is_open = standing.breaker is not Breaker.CLOSED
-    free = share(_slots(standing, policy), load.instances) - load.in_flight
+    # While it is in trouble, what is about to be known may forbid more.
+    troubled = is_open or standing.failures > 0 or standing.allowance is not None
+    busy = load.in_flight + (load.unsettled if troubled else 0)
+    free = share(_slots(standing, policy), load.instances) - busy
     if free <= 0 or (is_open and load.probing):
         return Permit(0)
     if is_open:

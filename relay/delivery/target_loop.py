@@ -1,7 +1,9 @@
 """One target: claims due lane heads, has each attempted in a task of its own, and hands the results to the settler.
 
-A slot is free again once its outcome is committed, so no more of a target's deliveries are in memory than it has
-slots. Naps are bounded and recomputed, so a wall clock that steps cannot freeze anything.
+A slot is free again once its receiver has answered 2xx, and after anything else once that is committed: it may mean
+that nothing more is to be sent. Of what is not committed yet there are a few times as many as slots at most, and while
+a target is in trouble none beside the slots. Naps are bounded and recomputed, so a wall clock that steps cannot freeze
+anything.
 """
 
 import asyncio
@@ -11,18 +13,20 @@ import structlog
 
 from relay.board import TargetBoard
 from relay.config import TargetSettings
-from relay.delivery import breaker
+from relay.delivery import breaker, retry
 from relay.delivery.pacing import TokenBucket, share
 from relay.delivery.reporter import Reporter
 from relay.delivery.settler import Context, Policy, Settler
 from relay.errors import StoreUnavailable
 from relay.log import Sampler
 from relay.log_names import Log
-from relay.model import Attempt, Delivery
+from relay.model import Attempt, Delivery, Outcome
 from relay.notice import NoticeType, make_notice
 from relay.standing import Permit, Standing
 from relay.store.outage import if_reachable
 
+UNSETTLED: Final = 4
+"""How many times as many deliveries as it has slots a target may have in memory: on the wire, or being settled."""
 NAP: Final = 30.0
 """Seconds after which a sleeping loop looks again, whatever it was told."""
 DENIED: Final = 1.0
@@ -72,6 +76,7 @@ class TargetLoop:
         self._outages = Sampler(1, 60.0)
         self._bucket = TokenBucket(target.rate_limit, context.clock.mono())
         self._attempts: dict[asyncio.Task[None], Delivery] = {}
+        self._on_wire: set[int] = set()
         self._denied_until = context.clock.mono()
         self._testing = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -135,7 +140,7 @@ class TargetLoop:
             StoreError: the store cannot be used.
         """
         slots = share(self._target.concurrency, self._context.board.lead.instances)
-        if self._stopping.is_set() or len(self._attempts) >= slots:
+        if self._stopping.is_set() or len(self._on_wire) >= slots or len(self._attempts) >= UNSETTLED * slots:
             return NAP
         if (denied := self._denied_until - self._context.clock.mono()) > 0:
             return denied
@@ -200,7 +205,8 @@ class TargetLoop:
         if (limit := self._target.rate_limit) is not None:
             self._bucket.change(limit / instances, now)
         token_ms = now_ms + round(self._bucket.wait(now) * 1000)
-        return breaker.Load(len(self._attempts), self._probing(), self._bucket.available(now), token_ms, instances)
+        wire, unsettled = len(self._on_wire), len(self._attempts) - len(self._on_wire)
+        return breaker.Load(wire, self._probing(), self._bucket.available(now), token_ms, instances, unsettled)
 
     def _probing(self) -> bool:
         return any(delivery.probe for delivery in self._attempts.values())
@@ -208,6 +214,7 @@ class TargetLoop:
     def _begin(self, delivery: Delivery) -> None:
         task = asyncio.create_task(self._attempt(delivery), name=f"attempt-{self._target.name}-{delivery.id}")
         self._attempts[task] = delivery
+        self._on_wire.add(delivery.id)
         task.add_done_callback(self._attempt_ended)
         now = self._context.clock.mono()
         self._bucket.take(1, now)
@@ -215,7 +222,7 @@ class TargetLoop:
         self._count()
 
     def _attempt_ended(self, task: asyncio.Task[None]) -> None:
-        self._attempts.pop(task, None)
+        self._on_wire.discard(self._attempts.pop(task).id)
         self._count()
         self.look_anew()
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -234,6 +241,9 @@ class TargetLoop:
         except asyncio.CancelledError:
             await if_reachable(self._context.store.release([delivery]))
             raise
+        if attempt.outcome is Outcome.OK and not retry.asks_to_stop(attempt):
+            self._on_wire.discard(delivery.id)
+            self.look_anew()
         settled = await self._settler.settle(delivery, attempt, outdated=client is not self._client)
         self._reporter.settled(delivery, settled)
         await self._reporter.see(settled.standing)

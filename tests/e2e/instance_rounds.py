@@ -32,6 +32,9 @@ SKEWS = (0, 600, -600)
 TAKEOVER = 20.0
 """Seconds within which another instance leads after the leader has crashed."""
 OUTAGE = 3.0
+UNSTORED = 3.0
+"""Seconds, beside the verdict's own two, that a frame may have waited for the store when its reader was killed or
+frozen: it is gone with that process then, and only a later state of its order comes."""
 _ASK = aiohttp.ClientTimeout(total=5.0)
 _WATCH = (
     "CREATE TABLE ingested(n bigserial, who text, holder text, epoch bigint)",
@@ -114,10 +117,14 @@ class Cast:
         self.record.troubles["killed"] += 1
         await self.instances[number].kill()
 
+    def _deafen(self) -> None:
+        self.stage.deaf_since.append(self.stage.clock.mono() - UNSTORED)
+
     async def kill_leader(self) -> None:
         """Another takes over in time; the dead one comes back to life after that."""
         number = await self.leader()
         began = monotonic()
+        self._deafen()
         await self.kill(number)
         await self.leader(but=number)
         self.record.takeovers.append(monotonic() - began)
@@ -137,7 +144,7 @@ class Cast:
         number = await self.leader()
         self.frozen.add(number)
         pid = self.instances[number].pid
-        self.stage.deaf_since.append(self.stage.clock.mono())
+        self._deafen()
         os.kill(pid, signal.SIGSTOP)
         try:
             await self.leader(but=number)
