@@ -18,7 +18,7 @@ from relay.live import Live
 from relay.log import Sampler
 from relay.log_names import Log
 from relay.metrics import Metrics
-from relay.model import KnownOrder, Snapshot, iso_utc
+from relay.model import KnownOrder, Origin, Snapshot, iso_utc
 from relay.store.base import Store
 from relay.store.values import IngestPlan, PlannedEvent
 from relay.tracing import OFF, Tracing
@@ -93,6 +93,18 @@ class Intake:
     def confirm(self, snapshot: Snapshot) -> None:
         """Add the frame of a question that REST can never answer, to be believed if it still can be."""
         self._add(Entry(snapshot, confirmed=True))
+
+    def return_unstored(self, entries: Sequence[Entry]) -> None:
+        """Take back, to the front, what was taken and could not be stored; it counts as added anew."""
+        self._entries.extendleft(reversed(entries))
+        self._bytes += sum(len(entry.snapshot.body) for entry in entries)
+        self._added += len(entries)
+        self._arrived.set()
+
+    def unstored_frames(self) -> list[Snapshot]:
+        """Frames that were read and are not stored, oldest first; what REST showed is asked for again anyway."""
+        plain = (one for one in self._entries if not one.hinted and not one.confirmed)
+        return [one.snapshot for one in plain if one.snapshot.origin is Origin.WEBSOCKET]
 
     def touch_all(self, now: float) -> None:
         """From now on every order counts as just updated: no read is quiet for one settling time."""
@@ -178,6 +190,9 @@ class Ingest:
         entries = await self._intake.take(BATCH)
         try:
             await self._ingest_patiently(entries)
+        except (StoreUnavailable, asyncio.CancelledError):
+            self._intake.return_unstored(entries)
+            raise
         except StoreError:
             raise
         except Exception:

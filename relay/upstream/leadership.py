@@ -16,6 +16,7 @@ from relay.clock import Clock, Rng, SharedClock
 from relay.errors import NotLeader, StoreError, StoreUnavailable
 from relay.log_names import Log
 from relay.metrics import Metrics
+from relay.model import Snapshot
 from relay.store.base import LEAD_RENEWAL, Store
 from relay.store.outage import Availability
 from relay.store.values import Instance
@@ -84,6 +85,7 @@ class Leadership:
         self._backoff = Backoff(*_BACKOFF)
         self._vacant = asyncio.Event()
         self._wish: str | None = None
+        self._unstored: tuple[int, list[Snapshot]] = 0, []
         board.lead.instance = instance.id
         store.on_vacant(self._vacant.set)
 
@@ -147,9 +149,11 @@ class Leadership:
             _log.info(Log.LEAD_TAKEN, epoch=epoch, instance=self._instance.id)
         self._show(UpstreamState.WAITING)
         term = self.term = self._begin()
+        self._take_along(term, epoch)
         try:
             lost, errors = await until_first_ends(term=term.run(), renewal=self._keep(term))
         finally:
+            self._unstored = epoch, term.intake.unstored_frames()
             self.term, self._board.lead.epoch = None, None
             self._metrics.leading.set(0)
         for error in errors:
@@ -163,6 +167,14 @@ class Leadership:
         if self._clock.mono() - began >= STABLE:
             self._backoff.reset()
         await self._nap(self._backoff.next(self._rng))
+
+    def _take_along(self, term: Term, epoch: int) -> None:
+        """Frames that the last term here read and could not store, unless another instance has led since."""
+        before, frames = self._unstored
+        self._unstored = 0, []
+        if epoch - before <= 1:
+            for frame in frames:
+                term.intake.offer(frame)
 
     async def _keep(self, term: Term) -> str:
         """Renew until that is not possible any more; returns why."""

@@ -2,18 +2,19 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.factories import row, snapshot
 from support.stores import up_to
 
 from relay.clock import SystemClock
-from relay.errors import StoreError
+from relay.errors import StoreError, StoreUnavailable
 from relay.metrics import Metrics
 from relay.store.sqlite import SqliteStore
 from relay.store.values import TargetEntry
 from relay.upstream import ingest as ingest_module
-from relay.upstream.ingest import HINT_PATIENCE, Ingest, Intake
+from relay.upstream.ingest import AWAY_PATIENCE, HINT_PATIENCE, Ingest, Intake
 
 
 class SettableClock(SystemClock):
@@ -202,3 +203,52 @@ async def test_after_a_clock_jump_no_read_is_quiet_for_one_settling_time(room: R
         await room.intake.put([row("o1", 1, asked_at=room.clock.now + later)])
         await room.ingest.run_once()
         assert (await room.store.backlog())["alpha"].pending == events
+
+
+async def test_what_cannot_be_stored_is_kept_in_its_place(room: Room, monkeypatch: pytest.MonkeyPatch):
+    """A store that is away for too long: nothing that was read is gone, and nothing changes its order."""
+
+    async def away(*_: object) -> None:
+        room.clock.now += AWAY_PATIENCE
+        raise StoreUnavailable("store db: it cannot be reached")
+
+    for frame in (snapshot("o1", 0), snapshot("o1", 1)):
+        room.intake.offer(frame)
+    with monkeypatch.context() as outage:
+        outage.setattr(room.store, "ingest", away)
+        with pytest.raises(StoreUnavailable):
+            await room.ingest.run_once()
+    room.intake.offer(snapshot("o1", 2))
+    assert [one.status for one in room.intake.unstored_frames()] == [0, 1, 2]
+    assert await room.ingest.run_once() == 3
+    assert (await room.store.backlog())["alpha"].pending == 3
+
+
+async def test_a_store_that_is_away_for_a_moment_is_asked_again(room: Room, monkeypatch: pytest.MonkeyPatch):
+    ingest, failures = room.store.ingest, [StoreUnavailable("away"), StoreUnavailable("away")]
+
+    async def sometimes(*args: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await ingest(*args)
+
+    monkeypatch.setattr(room.store, "ingest", sometimes)
+    room.intake.offer(snapshot("o1", 0))
+    assert await room.ingest.run_once() == 1
+    assert (await room.store.backlog())["alpha"].pending == 1
+
+
+async def test_who_is_cancelled_while_storing_gives_it_back(room: Room, monkeypatch: pytest.MonkeyPatch):
+    async def never(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    room.intake.offer(snapshot("o1", 0))
+    with monkeypatch.context() as stuck:
+        stuck.setattr(room.store, "ingest", never)
+        ingesting = asyncio.create_task(room.ingest.run_once())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        ingesting.cancel()
+        await asyncio.gather(ingesting, return_exceptions=True)
+    assert [one.houdini_id for one in room.intake.unstored_frames()] == ["o1"]
+    assert await room.ingest.run_once() == 1

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from support.clock import FakeClock
+from support.factories import row, snapshot
 from support.instances import instance, wall_ms
 from support.postgres import Server, new_server
 from support.stores import entries
@@ -20,6 +21,7 @@ from relay.errors import NotLeader, StoreBroken, StoreUnavailable
 from relay.metrics import Metrics
 from relay.store.base import LEAD_RENEWAL
 from relay.store.postgres import PostgresStore
+from relay.upstream.ingest import Intake
 from relay.upstream.leadership import FOLLOW_EVERY, LEAD_PATIENCE, Leadership, tell_time
 
 
@@ -31,7 +33,7 @@ class Term:
         self.sweeps: list[str] = []
         self.fails: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.supervisor = self
-        self.intake = "its intake"
+        self.intake = Intake()
 
     def want_sweep(self, reason: str) -> None:
         self.sweeps.append(reason)
@@ -179,6 +181,36 @@ async def test_what_is_refused_for_want_of_the_lead_ends_the_term(url: str):
         assert one.board.lead.epoch == 1  # it had the lease all along
 
 
+async def test_frames_that_could_not_be_stored_are_taken_along_into_the_next_term(url: str):
+    async with members(url, "one") as (one,):
+        first = one.terms[0]
+        for frame in (snapshot("o1", 0), snapshot("o1", 2), snapshot("o2", 0)):
+            first.intake.offer(frame)
+        await first.intake.put([row("o3", 4)])  # what REST shows is asked for anew
+        first.fails.set_exception(StoreUnavailable("away"))
+        await until(first.left.is_set)
+        await until(lambda: one.clock.sleepers)
+        await one.live(2)
+        second = await one.leads()
+        taken = [(entry.snapshot.houdini_id, entry.snapshot.status) for entry in await second.intake.take(10)]
+        assert taken == [("o1", 0), ("o1", 2), ("o2", 0)]
+
+
+async def test_what_another_leader_may_know_better_is_not_taken_along(url: str, server: Server):
+    async with members(url, "one", "two") as (one, two):
+        one.terms[0].intake.offer(snapshot("o1", 0))
+        await lapse(server, url)
+        await two.live(FOLLOW_EVERY)
+        await two.leads()
+        await one.live(LEAD_RENEWAL)
+        await until(one.terms[0].left.is_set)
+        await two.stop()
+        while len(one.terms) == 1:
+            await one.live(0.5)
+        assert one.board.lead.epoch == 3
+        assert len(one.terms[1].intake) == 0
+
+
 async def test_a_defect_is_not_taken_for_an_outage(url: str):
     async with members(url, "one") as (one,):
         one.terms[0].fails.set_exception(StoreBroken("damaged"))
@@ -242,7 +274,7 @@ async def test_a_sweep_that_is_asked_for_anywhere_reaches_the_leader(url: str):
         await two.leadership.want_sweep("asked for")
         await one.live(2 * LEAD_RENEWAL)
         assert one.terms[0].sweeps == ["asked for"] * 2
-        assert one.leadership.intake() == "its intake"
+        assert one.leadership.intake() is one.terms[0].intake
         assert two.leadership.intake() is None
 
 
