@@ -13,7 +13,7 @@ from relay.model import KnownOrder, Origin
 from relay.store.base import Store
 from relay.upstream import diff
 from relay.upstream.backfill import BASELINE_DONE
-from relay.upstream.ingest import Intake
+from relay.upstream.intake import Intake
 from relay.upstream.orders_api import OrdersApi
 from relay.upstream.protocol import BadOrder, parse_order, snapshot, stand_in
 from relay.upstream.walk import Row, Walk, created_ms, iso_ms

@@ -21,7 +21,7 @@ from relay.store.base import LEAD_RENEWAL, Store
 from relay.store.outage import Availability
 from relay.store.values import Instance
 from relay.upstream.endings import STABLE, Backoff
-from relay.upstream.ingest import Intake
+from relay.upstream.intake import Intake
 from relay.upstream.states import show_state
 from relay.upstream.term import Term
 from relay.upstream.together import until_first_ends

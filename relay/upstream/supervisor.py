@@ -23,7 +23,7 @@ from relay.upstream.dial import close_session, open_rest_session, open_socket_se
 from relay.upstream.diff import SETTLING
 from relay.upstream.endings import Backoff, EndKind, EpochEnd, wait_before_next
 from relay.upstream.gaps import NOBODY_SUBSCRIBED, NOT_RUNNING, GapKeeper
-from relay.upstream.ingest import Intake
+from relay.upstream.intake import Intake
 from relay.upstream.orders_api import OrdersApi
 from relay.upstream.planner import Router
 from relay.upstream.session import Session, Surroundings
@@ -103,8 +103,10 @@ class Supervisor:
                 await self.run_once()
         finally:
             self._set_state(UpstreamState.STOPPED, "stopped")
-            await self._gaps.leave()
-            await self.close()
+            try:
+                await self._gaps.leave()
+            finally:  # even if the store keeps us waiting until we are cancelled again
+                await self.close()
 
     async def run_once(self) -> EpochEnd:
         """One epoch with the wait before it; returns how it ended."""

@@ -14,7 +14,8 @@ from relay.config.settings import UpstreamSettings
 from relay.metrics import Metrics
 from relay.store.base import Store
 from relay.tracing import OFF, Tracing
-from relay.upstream.ingest import Ingest, Intake
+from relay.upstream.ingest import Ingest
+from relay.upstream.intake import Intake
 from relay.upstream.orders_api import OrdersApi
 from relay.upstream.planner import Router
 from relay.upstream.supervisor import Supervisor

@@ -118,7 +118,7 @@ class Cast:
         await self.instances[number].kill()
 
     def _deafen(self) -> None:
-        self.stage.deaf_since.append(self.stage.clock.mono() - UNSTORED)
+        self.stage.deaf_since.append(self.stage.clock.mono())
 
     async def kill_leader(self) -> None:
         """Another takes over in time; the dead one comes back to life after that."""
@@ -172,7 +172,7 @@ async def cast(stage: Stage, server: Server) -> AsyncIterator[Cast]:
     for number in range(COUNT):
         await server.ask(f"DROP ROLE IF EXISTS relay_{number}")
         await server.ask(f"CREATE ROLE relay_{number} LOGIN SUPERUSER")
-    stage.targets = list(TARGETS)
+    stage.targets, stage.unstored = list(TARGETS), UNSTORED
     made = Cast(stage, server, database)
     try:
         for number, one in enumerate(made.instances):

@@ -53,6 +53,7 @@ class Stage:
         self.admin_port = free_port()
         self.targets = ["shop"]
         self.deaf_since: list[float] = []  # monotonic moments at which whoever was connected stopped reading
+        self.unstored = 0.0  # seconds for which a frame may have waited for the store then
         self._changes = changes
         self._command = (*command, *RUN_RELAY)
 
@@ -113,13 +114,13 @@ class Stage:
         return judge(self._history(), self.receiver.arrivals, self.targets)
 
     def _history(self) -> History:
-        """Frames that were written to a process which was frozen were shown to nobody."""
+        """Frames that were written to a process which was frozen were shown to nobody, and some before that."""
         history = History.of(self.world)
         epochs = dict(history.epochs)
         for moment in self.deaf_since:
             for number, epoch in epochs.items():
                 if epoch.started <= moment and (epoch.ended is None or epoch.ended > moment):
-                    epochs[number] = replace(epoch, ended=moment)
+                    epochs[number] = replace(epoch, ended=moment - self.unstored)
         return replace(history, epochs=epochs)
 
     async def until_all_delivered(self, seconds: float = 40.0, pause: float = 0.5) -> None:

@@ -28,7 +28,8 @@ from relay.store.sqlite import SqliteStore
 from relay.store.values import TargetEntry
 from relay.upstream.backfill import BASELINE_DONE
 from relay.upstream.dial import open_rest_session
-from relay.upstream.ingest import Ingest, Intake
+from relay.upstream.ingest import Ingest
+from relay.upstream.intake import Intake
 from relay.upstream.orders_api import OrdersApi
 from relay.upstream.protocol import parse_order, snapshot
 

@@ -9,12 +9,14 @@ from support.factories import row, snapshot
 from support.stores import up_to
 
 from relay.clock import SystemClock
-from relay.errors import StoreError, StoreUnavailable
+from relay.errors import NotLeader, StoreError, StoreUnavailable
 from relay.metrics import Metrics
 from relay.store.sqlite import SqliteStore
 from relay.store.values import TargetEntry
 from relay.upstream import ingest as ingest_module
-from relay.upstream.ingest import AWAY_PATIENCE, HINT_PATIENCE, Ingest, Intake
+from relay.upstream.ingest import AWAY_PATIENCE, HINT_PATIENCE, Ingest
+from relay.upstream.intake import Intake
+from relay.upstream.term import Term
 
 
 class SettableClock(SystemClock):
@@ -252,3 +254,21 @@ async def test_who_is_cancelled_while_storing_gives_it_back(room: Room, monkeypa
         await asyncio.gather(ingesting, return_exceptions=True)
     assert [one.houdini_id for one in room.intake.unstored_frames()] == ["o1"]
     assert await room.ingest.run_once() == 1
+
+
+async def test_what_ends_it_is_raised_by_itself_and_in_no_group(room: Room, monkeypatch: pytest.MonkeyPatch):
+    """A group would be taken for a defect, and end the process of an instance that has only lost the lead."""
+
+    async def refuse(*_: object) -> None:
+        raise NotLeader("another leads")
+
+    monkeypatch.setattr(room.store, "ingest", refuse)
+    room.intake.offer(snapshot("o1", 0))
+
+    class Supervisor:
+        async def run(self) -> None:
+            await asyncio.Event().wait()
+
+    term = Term(room.intake, room.ingest, Supervisor())  # type: ignore[arg-type]  # a stand-in that only waits
+    with pytest.raises(NotLeader):
+        await term.run()

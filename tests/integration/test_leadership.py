@@ -21,7 +21,7 @@ from relay.errors import NotLeader, StoreBroken, StoreUnavailable
 from relay.metrics import Metrics
 from relay.store.base import LEAD_RENEWAL
 from relay.store.postgres import PostgresStore
-from relay.upstream.ingest import Intake
+from relay.upstream.intake import Intake
 from relay.upstream.leadership import FOLLOW_EVERY, LEAD_PATIENCE, Leadership, tell_time
 
 

@@ -28,7 +28,8 @@ from relay.otel import SpanExport
 from relay.store.sqlite import SqliteStore
 from relay.store.values import TargetEntry
 from relay.tracing import ENDPOINTS, OFF, Traces, Tracing, trace_id_of, tracing_from
-from relay.upstream.ingest import Ingest, Intake
+from relay.upstream.ingest import Ingest
+from relay.upstream.intake import Intake
 
 WEBHOOK_ID = "evt_00112233445566778899aabbccddeeff"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

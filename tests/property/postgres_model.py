@@ -13,7 +13,8 @@ from support.stores import entries
 
 from relay.store.postgres import PostgresStore
 from relay.store.postgres_link import Session
-from relay.upstream.ingest import Ingest, Intake
+from relay.upstream.ingest import Ingest
+from relay.upstream.intake import Intake
 
 T = TypeVar("T")
 Rows = list[tuple[Any, ...]]

@@ -18,7 +18,8 @@ from relay.model import Attempt, Delivery, DeliveryStatus, Event, Origin, Outcom
 from relay.store.sqlite import SqliteStore, Written
 from relay.store.values import IngestPlan, Settlement
 from relay.upstream.diff import SETTLING
-from relay.upstream.ingest import Ingest, Intake
+from relay.upstream.ingest import Ingest
+from relay.upstream.intake import Intake
 from relay.upstream.protocol import parse_order, snapshot
 
 T = TypeVar("T")

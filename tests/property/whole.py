@@ -26,7 +26,8 @@ from relay.simulator.server import SimulatedUpstream
 from relay.simulator.world import World
 from relay.store.sqlite import SqliteStore
 from relay.store.values import TargetEntry
-from relay.upstream.ingest import Ingest, Intake
+from relay.upstream.ingest import Ingest
+from relay.upstream.intake import Intake
 from relay.upstream.supervisor import Supervisor
 
 SPEED: Final = 20

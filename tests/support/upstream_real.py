@@ -11,7 +11,8 @@ from support.upstream_script import ScriptedUpstream
 from relay.metrics import Metrics
 from relay.store.sqlite import SqliteStore
 from relay.store.values import Gap, Question, TargetEntry
-from relay.upstream.ingest import Ingest, Intake
+from relay.upstream.ingest import Ingest
+from relay.upstream.intake import Intake
 
 FAR = 2**50
 
