@@ -39,10 +39,10 @@ test: $(STAMP)  ## everything but what needs a whole machine
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 3 --dist loadfile -m "not machine"
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not machine"
 
 machine: $(STAMP)  ## units under a real systemd, the container image, installing, receivers in every language
-	$(BIN)/pytest -n 3 --dist loadfile -m machine
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m machine
 
 fmt: $(STAMP)
 	$(BIN)/ruff check --fix .

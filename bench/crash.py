@@ -51,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.crash", description=__doc__)
     parser.add_argument("--rounds", type=int, default=200, help="how many kills (default 200)")
     parser.add_argument("--rate", type=float, default=20.0, help="updates per second (default 20)")
-    parser.add_argument("--longest", type=float, default=4.0, help="the longest life in seconds (default 4)")
+    parser.add_argument("--longest", type=float, default=3.0, help="the longest life in seconds, once ready")
     parser.add_argument("--seed", type=int, default=1, help="picks orders and moments (default 1)")
     given = parser.parse_args()
     log.configure("error", "auto")

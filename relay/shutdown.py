@@ -79,8 +79,9 @@ class Shutdown:
 
 def hold_reloads() -> None:
     """From now on a SIGHUP waits until somebody is `listening`, and means nothing after that."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    # In this order: to ignore a signal also throws away one that is held already.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 
 
 def end_now(code: int, reason: str | None = None) -> NoReturn:

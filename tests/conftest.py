@@ -1,6 +1,8 @@
 """For every test: no secret left over from another, and no blocking call of ours inside the event loop."""
 
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -10,7 +12,18 @@ from support.needs import require_tool
 from relay import log
 
 
-@pytest.fixture(autouse=True)
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that may take longest come first: begun last, one of them would keep a single worker busy at the end."""
+    seconds: Counter[Path] = Counter()
+    for item in items:
+        limit = item.get_closest_marker("timeout")
+        if limit is not None or item.get_closest_marker("slow") is not None:
+            seconds[item.path] += limit.args[0] if limit is not None else 60
+    items.sort(key=lambda item: seconds[item.path], reverse=True)
+
+
+@pytest.fixture(autouse=True, scope="session")
 def no_blocking_calls() -> Iterator[None]:
     """Failure mode 22: a blocked loop misses pongs; only what runs in `relay` is watched, its simulator aside."""
     with blockbuster_ctx("relay", excluded_modules=["relay.simulator"]) as watch:

@@ -4,6 +4,7 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ def calls(text: str) -> Iterator[tuple[ast.expr, str | None, int]]:
             yield node.args[0], LEVELS[node.func.attr], node.lineno
 
 
+@cache
 def used() -> dict[str, set[str | None]]:
     found: dict[str, set[str | None]] = defaultdict(set)
     for path in MODULES:
@@ -40,6 +42,7 @@ def used() -> dict[str, set[str | None]]:
     return found
 
 
+@cache
 def documented() -> dict[str, tuple[str, str, str]]:
     """name -> level, meaning, what to do."""
     rows = re.findall(r"^\| `(\w+)` \| ([a-z, ]+) \| ([^|]+) \| ([^|]*) ?\|$", DOCUMENT, re.MULTILINE)

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from random import Random
 from time import monotonic
@@ -20,6 +21,8 @@ from relay.simulator.verdict import Verdict
 ORDERS_AT_A_TIME = 40
 FAILING_SHARE = 0.5
 """Share of the relay's lives in which the receiver fails all along."""
+STARTING_SHARE = 0.25
+"""Share of the kills that come at a moment counted from the start of the process, however far that has come then."""
 
 
 @dataclass
@@ -50,17 +53,17 @@ async def kill_rounds(stage: Stage, rounds: int, *, rate: float, longest: float,
         stage: upstream and receiver are up, the relay is not.
         rounds: how many kills.
         rate: updates a second.
-        longest: seconds that a life of the relay lasts at most, its start included.
+        longest: seconds that a life of the relay lasts at most; once it is ready, mostly.
         chance: picks the moments.
     """
     began, record, over = monotonic(), Record(), asyncio.Event()
     stage.receiver.misbehaviour.delay = 0.05  # so that kills strike while answers are on the way
     playing = asyncio.create_task(play_until(stage, over, rate))
     for _ in range(rounds):
+        # Some fail all along, so that kills strike while the queue is not empty.
+        stage.receiver.misbehaviour.fail_until = inf if chance.random() < FAILING_SHARE else 0.0
         await stage.relay.start()
-        if chance.random() < FAILING_SHARE:  # so that kills strike while the queue is not empty
-            stage.receiver.misbehaviour.fail_until = stage.clock.mono() + longest
-        await _live(stage, chance.uniform(0.05, longest), record)
+        await _live(stage, chance, longest, record)
         await stage.relay.kill()
         record.kills += 1
         _note_what_was_committed(stage, record)
@@ -87,15 +90,16 @@ async def play_until(stage: Stage, over: asyncio.Event, rate: float) -> None:
         await stage.player(ORDERS_AT_A_TIME, rate).run()
 
 
-async def _live(stage: Stage, seconds: float, record: Record) -> None:
+async def _live(stage: Stage, chance: Random, longest: float, record: Record) -> None:
     began = monotonic()
+    starting, seconds = chance.random() < STARTING_SHARE, chance.uniform(0.05, longest)
     readiness = asyncio.create_task(stage.relay.until_ready())
     try:
-        await asyncio.wait([readiness], timeout=seconds)
+        await asyncio.wait([readiness], timeout=seconds if starting else None)
         if readiness.done():
             readiness.result()
             record.to_ready.append(monotonic() - began)
-            await asyncio.sleep(began + seconds - monotonic())
+            await asyncio.sleep((began if starting else monotonic()) + seconds - monotonic())
     finally:
         readiness.cancel()
         await asyncio.gather(readiness, return_exceptions=True)

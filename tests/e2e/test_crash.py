@@ -16,7 +16,7 @@ from stage import Stage
 async def test_ten_kills_at_random_moments_under_load(tmp_path: Path):
     """Failure modes 73 to 75 and 85."""
     async with Stage(tmp_path) as stage:
-        record = await kill_rounds(stage, 10, rate=40, longest=2.5, chance=Random(20))
+        record = await kill_rounds(stage, 10, rate=40, longest=1.0, chance=Random(20))
     assert record.faults == []
     assert record.kills == 10
     assert record.to_ready
