@@ -9,6 +9,10 @@ RelayError
 │   ├── StoreBroken        a commit failed or the file is damaged: what was written is unknown
 │   ├── StoreUnavailable   a database that cannot be reached now: nothing is wrong with what it holds
 │   └── NotLeader          another instance holds the upstream connection
+├── DaemonUnavailable      the running relay cannot be asked               exit 3
+│   ├── NobodyAnswers      there is nobody to ask
+│   └── BrokenOff          it answers, but not in time, or not to the end
+├── DaemonRefused          the running relay answered with an error        exit 1 to 3
 ├── SecretUnreadable       a {file:} or {credential:} secret cannot be read now
 └── UpstreamError          the upstream could not be used this time
     ├── BadCredentials     it refused the credentials: wait `auth_retry`, read the secret again
@@ -82,3 +86,29 @@ class Throttled(UpstreamError):
 
 class NotVisible(UpstreamError):
     """The upstream says definitively that it cannot see this order (404)."""
+
+
+class DaemonUnavailable(RelayError):
+    """The running relay cannot be asked: it is off, does not run, or does not let us in."""
+
+
+class NobodyAnswers(DaemonUnavailable):
+    """There is nobody to ask: no relay listens there, or its configuration has it listen nowhere."""
+
+
+class BrokenOff(DaemonUnavailable):
+    """It answers, but not in time, or not to the end."""
+
+
+class DaemonRefused(RelayError):
+    """The relay answered with an error.
+
+    Attributes:
+        status: the HTTP status.
+        code: the error's code, as in `not_found`.
+    """
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code

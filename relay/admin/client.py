@@ -14,7 +14,7 @@ from yarl import URL
 from relay.admin.answers import SERVER_NAME
 from relay.admin.server_sent import StreamReader, Told
 from relay.config import AdminSettings
-from relay.errors import RelayError, SecretUnreadable
+from relay.errors import BrokenOff, DaemonRefused, DaemonUnavailable, NobodyAnswers, SecretUnreadable
 
 ANSWER_CAP: Final = 64 * 2**20
 """Bytes of an answer beyond which it is given up."""
@@ -23,32 +23,6 @@ PATIENCE: Final = 35.0
 SILENCE: Final = 60.0
 """Seconds without a word after which a stream counts as broken; it says something every 15 s."""
 _ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - names what to replace, binds nothing
-
-
-class DaemonUnavailable(RelayError):
-    """The running relay cannot be asked: it is off, does not run, or does not let us in."""
-
-
-class NobodyAnswers(DaemonUnavailable):
-    """There is nobody to ask: no relay listens there, or its configuration has it listen nowhere."""
-
-
-class BrokenOff(DaemonUnavailable):
-    """It answers, but not in time, or not to the end."""
-
-
-class Refused(RelayError):
-    """The relay answered with an error.
-
-    Attributes:
-        status: the HTTP status.
-        code: the error's code, as in `not_found`.
-    """
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
 
 
 class AdminClient:
@@ -93,7 +67,7 @@ class AdminClient:
 
         Raises:
             DaemonUnavailable: nobody answers in time, somebody else does, or the token is not accepted.
-            Refused: the relay answered with an error.
+            DaemonRefused: the relay answered with an error.
         """
         return await self._ask("GET", path, None, PATIENCE)
 
@@ -102,7 +76,7 @@ class AdminClient:
 
         Raises:
             DaemonUnavailable: nobody answers in time, somebody else does, or the token is not accepted.
-            Refused: the relay answered with an error.
+            DaemonRefused: the relay answered with an error.
         """
         return await self._ask("POST", path, body, patience)
 
@@ -113,7 +87,7 @@ class AdminClient:
 
         Raises:
             DaemonUnavailable: nobody answers, somebody else does, the token is not accepted, or it broke off.
-            Refused: the relay answered with an error.
+            DaemonRefused: the relay answered with an error.
         """
         headers = {"accept": "text/event-stream"} | ({} if last_id is None else {"last-event-id": last_id})
         limit = aiohttp.ClientTimeout(total=None, sock_connect=PATIENCE, sock_read=SILENCE)
@@ -174,7 +148,7 @@ class AdminClient:
         if answer.status == 401:
             advice = "the token of this configuration" if self._token is not None else "a request without a token"
             raise DaemonUnavailable(f"the relay at {self.address} does not accept {advice}; see admin.token")
-        raise Refused(answer.status, str(code), str(message))
+        raise DaemonRefused(answer.status, str(code), str(message))
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:

@@ -2,37 +2,50 @@
 
 import shutil
 import sys
-from typing import Any
+from importlib import import_module
+from typing import Any, Final
 
 import click
 
 from relay import __version__
-from relay.admin.client import DaemonUnavailable, Refused
-from relay.cli.audit import audit
-from relay.cli.backfill import backfill
-from relay.cli.check import check
-from relay.cli.completion import completion
-from relay.cli.deliveries import deliveries
-from relay.cli.events import events
-from relay.cli.orders import orders
-from relay.cli.replay import replay
-from relay.cli.run import run
-from relay.cli.status import status
-from relay.cli.store import store
-from relay.cli.tail import tail
-from relay.cli.targets import targets
-from relay.cli.tools import demo, listen, secret, simulate
-from relay.errors import ConfigError, RelayError, StoreError, UsageError
+from relay.errors import ConfigError, DaemonRefused, DaemonUnavailable, RelayError, StoreError, UsageError
 
 _FAILED, _USAGE, _STORE = 1, 2, 3
+_MODULES: Final = {
+    "run": "run",
+    "check": "check",
+    "status": "status",
+    "tail": "tail",
+    "targets": "targets",
+    "deliveries": "deliveries",
+    "events": "events",
+    "orders": "orders",
+    "replay": "replay",
+    "audit": "audit",
+    "backfill": "backfill",
+    "demo": "tools",
+    "simulate": "tools",
+    "listen": "tools",
+    "secret": "tools",
+    "store": "store",
+    "completion": "completion",
+}
+"""Where each command is, in the order a newcomer needs them; imported only when called: none waits for the others."""
 
 
 class RelayGroup(click.Group):
     """Lists commands in the order a newcomer needs them and knows what errors mean."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order in which they were added."""
-        return list(self.commands)
+        """In the order of the table."""
+        return list(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import its module, if there is such a command."""
+        if cmd_name not in _MODULES:
+            return None
+        found: click.Command = getattr(import_module(f"relay.cli.{_MODULES[cmd_name]}"), cmd_name)
+        return found
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an error of ours becomes its sentence and its exit code."""
@@ -51,7 +64,7 @@ def _sentence(error: RelayError) -> str:
 
 def exit_code(error: RelayError) -> int:
     """2 for what a restart cannot help, 3 for a store or a relay that cannot be used, 1 for the rest."""
-    if isinstance(error, Refused):
+    if isinstance(error, DaemonRefused):
         return {400: _USAGE, 404: _USAGE, 409: _FAILED, 502: _FAILED}.get(error.status, _STORE)
     if isinstance(error, (ConfigError, UsageError)):
         return _USAGE
@@ -65,9 +78,3 @@ def main() -> None:
 
     Signed, durable, in order. Start with `houdini-relay demo`.
     """
-
-
-_LOOKING = (status, tail, targets, deliveries, events, orders)
-_MENDING = (replay, audit, backfill)
-for command in (run, check, *_LOOKING, *_MENDING, demo, simulate, listen, secret, store, completion):
-    main.add_command(command)

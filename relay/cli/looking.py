@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 import click
 
 from relay.admin.answers import ApiError, encoded
-from relay.admin.client import AdminClient, DaemonUnavailable, NobodyAnswers, Refused
+from relay.admin.client import AdminClient
 from relay.admin.instances import instance_shapes
 from relay.admin.paging import MOST
 from relay.admin.views import Views
@@ -19,7 +19,7 @@ from relay.cli.completion import complete_target
 from relay.cli.options import load_settings
 from relay.clock import SystemClock
 from relay.config import Settings
-from relay.errors import StoreError
+from relay.errors import DaemonRefused, DaemonUnavailable, NobodyAnswers, StoreError
 from relay.model import DeliveryStatus
 from relay.store.opening import Looked, looked_at, place
 
@@ -52,7 +52,7 @@ def look_at_one(config_path: Path, kind: str, key: str) -> Document:
     """One event, delivery or order with all that belongs to it.
 
     Raises:
-        Refused: there is none of this id.
+        DaemonRefused: there is none of this id.
         DaemonUnavailable, StoreError: neither the relay nor its store can be asked.
     """
     return _look(config_path, lambda ask: ask(kind, key, {}))
@@ -62,7 +62,7 @@ def look_at_list(config_path: Path, kind: str, wanted: Mapping[str, Any]) -> Doc
     """A list with up to `limit` items, newest first, from as many pages as that takes.
 
     Raises:
-        Refused: the relay cannot make sense of a filter.
+        DaemonRefused: the relay cannot make sense of a filter.
         DaemonUnavailable, StoreError: neither the relay nor its store can be asked.
     """
     only = {name: str(wanted[name]) for name in _FILTERS if wanted.get(name) is not None}
@@ -148,7 +148,7 @@ def _out_of_store(settings: Settings, question: Callable[[Looked, Ask], Awaitabl
     try:
         return asyncio.run(run())
     except ApiError as refused:
-        raise Refused(refused.status, refused.code, refused.message) from None
+        raise DaemonRefused(refused.status, refused.code, refused.message) from None
 
 
 async def _board(store: Looked) -> Board:

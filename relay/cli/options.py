@@ -64,7 +64,7 @@ def ask_daemon(config_path: Path, ask: Callable[[AdminClient], Awaitable[Any]]) 
     Raises:
         ConfigError: the configuration cannot be used.
         DaemonUnavailable: the relay does not run or cannot be asked.
-        Refused: it answered with an error.
+        DaemonRefused: it answered with an error.
     """
     client = AdminClient(load_settings(config_path, require_secrets=False).admin)
 

@@ -7,14 +7,13 @@ from typing import Any, Final
 
 import click
 
-from relay.admin.client import NobodyAnswers
 from relay.admin.status import counted
 from relay.board import UpstreamState
 from relay.cli.looking import look_into_store, neither
 from relay.cli.options import ask_daemon, config_option, json_option
 from relay.cli.words import ago, day_and_time, printable, size, span, wrapped
 from relay.clock import SystemClock
-from relay.errors import StoreError
+from relay.errors import NobodyAnswers, StoreError
 from relay.model import iso_utc
 
 _GAPS_SHOWN: Final = 5

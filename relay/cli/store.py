@@ -211,7 +211,7 @@ def backup_running(settings: Settings, path: Path) -> None:
 
     Raises:
         DaemonUnavailable: it cannot be asked.
-        Refused: it could not write the copy; says why.
+        DaemonRefused: it could not write the copy; says why.
     """
 
     async def ask(client: AdminClient) -> None:

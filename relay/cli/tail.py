@@ -8,13 +8,14 @@ from urllib.parse import urlencode
 
 import click
 
-from relay.admin.client import AdminClient, BrokenOff, NobodyAnswers
+from relay.admin.client import AdminClient
 from relay.admin.server_sent import Told
 from relay.admin.status import counted
 from relay.admin.stream import STREAM_PATH
 from relay.cli.completion import complete_target
 from relay.cli.options import config_option, load_settings
 from relay.cli.words import day_and_time, printable
+from relay.errors import BrokenOff, NobodyAnswers
 from relay.live import MISSED
 
 RETURN: Final = 1.0
@@ -48,7 +49,7 @@ async def follow(client: AdminClient, path: str, *, as_json: bool) -> None:
 
     Raises:
         DaemonUnavailable: it cannot be reached at the very beginning, or does not let us in any more.
-        Refused: it does not take the question.
+        DaemonRefused: it does not take the question.
     """
     last_id: str | None = None
     gone = False

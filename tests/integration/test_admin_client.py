@@ -9,9 +9,9 @@ import pytest
 from admin_kit import TOKEN, served
 
 from relay.admin import client as client_module
-from relay.admin.client import AdminClient, DaemonUnavailable, Refused
+from relay.admin.client import AdminClient
 from relay.config import AdminSettings
-from relay.errors import SecretUnreadable
+from relay.errors import DaemonRefused, DaemonUnavailable, SecretUnreadable
 from relay.secret import Secret
 from relay.simulator.child import free_port
 
@@ -67,7 +67,7 @@ async def test_it_asks_and_posts(tmp_path: Path):
 
 async def test_a_refusal_keeps_its_code(tmp_path: Path):
     async with served(tmp_path) as room, AdminClient(room.reachable) as client:
-        with pytest.raises(Refused, match="there is nothing at this path") as caught:
+        with pytest.raises(DaemonRefused, match="there is nothing at this path") as caught:
             await client.get("/api/v1/nothing")
         assert (caught.value.status, caught.value.code) == (404, "not_found")
 

@@ -14,7 +14,8 @@ from support.until import until
 
 from relay import log
 from relay.admin import stream as stream_module
-from relay.admin.client import AdminClient, DaemonUnavailable, Refused
+from relay.admin.client import AdminClient
+from relay.errors import DaemonRefused, DaemonUnavailable
 from relay.live import WAITING
 
 PATH = "/api/v1/stream"
@@ -230,7 +231,7 @@ async def test_the_client_hears_what_is_told_and_that_it_ended(tmp_path: Path):
 async def test_the_client_says_why_it_cannot_listen(tmp_path: Path):
     async with served(tmp_path) as room:
         async with AdminClient(room.reachable) as client:
-            with pytest.raises(Refused, match="kinds"):
+            with pytest.raises(DaemonRefused, match="kinds"):
                 await anext(client.listen(f"{PATH}?kinds=x"))
             with pytest.raises(DaemonUnavailable, match="is not houdini-relay"):
                 await anext(client.listen("/api/v1/status"))

@@ -18,9 +18,10 @@ from structlog.testing import capture_logs
 from support.factories import event
 from support.stores import again
 
-from relay.admin.client import AdminClient, BrokenOff
+from relay.admin.client import AdminClient
 from relay.admin.stream import STREAM_PATH
 from relay.cli.tail import follow, line_of
+from relay.errors import BrokenOff
 from relay.simulator.child import free_port
 
 ATTEMPT = {
