@@ -5,6 +5,7 @@ cut as in JSON answers, escaped by Jinja2, and what the browser may load and run
 """
 
 from collections.abc import Callable
+from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -41,9 +42,8 @@ class Pages:
     def __init__(self, sessions: Sessions, clock: Clock, version: str, *, signs_in: Callable[[], bool]) -> None:
         self._sessions = sessions
         self._clock = clock
-        self._environment = _environment({"version": version, "signs_in": signs_in})
-        for name in self._environment.list_templates():
-            self._environment.get_template(name)
+        self._environment = _environment()
+        self._always = {"version": version, "signs_in": signs_in}
         folder = files("relay.admin") / "static"
         self._files = {one.name: one.read_bytes() for one in folder.iterdir() if one.is_file()}
 
@@ -89,7 +89,7 @@ class Pages:
         return response
 
     def _rendered(self, template: str, status: int, values: dict[str, Any]) -> web.Response:
-        text = self._environment.get_template(template).render(values)
+        text = self._environment.get_template(template).render(self._always | values)
         # What was cut in the middle of a character pair of UTF-16 cannot be encoded; nobody can read it either.
         body = text.encode("utf-8", "replace")
         return web.Response(body=body, status=status, content_type="text/html", charset="utf-8", headers=_HEADERS)
@@ -126,7 +126,9 @@ def back_from(path: str) -> str:
     return own_path(f"/{parts[1]}/{quote(parts[2], safe='')}") if known else "/"
 
 
-def _environment(always: dict[str, Any]) -> Environment:
+@cache
+def _environment() -> Environment:
+    """With every template compiled, which takes a good part of a second on a small machine."""
     environment = Environment(
         loader=PackageLoader("relay.admin", "templates"),
         autoescape=True,
@@ -136,7 +138,6 @@ def _environment(always: dict[str, Any]) -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.globals |= always
     environment.filters |= {
         "about": figures.about,
         "span": figures.span,
@@ -151,6 +152,8 @@ def _environment(always: dict[str, Any]) -> Environment:
         "indented": _indented,
         "bars": bars,
     }
+    for name in environment.list_templates():
+        environment.get_template(name)
     return environment
 
 
