@@ -12,6 +12,8 @@ DESTDIR ?=
 TOOLS := build/tools
 INSTALLED = $(DESTDIR)$(PREFIX)
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
+# Hundreds of processes are started: without their bytecode each would compile everything anew.
+export PYTHONDONTWRITEBYTECODE :=
 PROVE = PYTHONPATH=tests:tests/e2e $(BIN)/python -m
 LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
        --no-emit-index-url --no-emit-find-links --no-header --no-annotate
@@ -59,8 +61,9 @@ chaos: $(STAMP)  ## three instances on PostgreSQL, ROUNDS troubles at random, th
 
 soak: $(STAMP)  ## 200 updates a second with every fault at random for SECONDS, then EXAMPLES property runs
 	$(PROVE) bench.soak --seconds $(SECONDS)
-	RELAY_PROFILE=relay-soak EXAMPLES=$(EXAMPLES) $(BIN)/pytest -q tests/property/test_store_machine.py
-	WHOLE_EXAMPLES=$$(($(EXAMPLES) / 40 + 1)) $(BIN)/pytest -q tests/property/test_whole_way.py
+	RELAY_PROFILE=relay-soak EXAMPLES=$(EXAMPLES) $(BIN)/pytest -q tests/property/test_store_machine.py tests/property/test_queue_machine.py
+	WHOLE_EXAMPLES=$$(($(EXAMPLES) / 40 + 1)) ENGINE_EXAMPLES=$$(($(EXAMPLES) / 40 + 1)) \
+	  $(BIN)/pytest -q tests/property/test_whole_way.py tests/property/test_engine.py
 
 lock: $(STAMP)  ## pin every dependency again, with hashes
 	$(LOCK) --all-extras -o constraints.txt

@@ -18,7 +18,7 @@ from support.factories import event
 
 from relay.config import TargetSettings
 
-EXAMPLES = int(os.environ.get("ENGINE_EXAMPLES", "80"))
+EXAMPLES = int(os.environ.get("ENGINE_EXAMPLES", "40"))
 HEALING = 3600.0
 """Seconds in which a target that is well again gets everything: longer than any wait that these settings make."""
 

@@ -27,7 +27,7 @@ AT = st.sampled_from(TARGETS)
 HOW = st.sampled_from(("ok", "ok", "again", "again", "gone", "dead"))
 
 SOAK = os.environ.get("RELAY_PROFILE") == "relay-soak"
-EXAMPLES = int(os.environ.get("EXAMPLES", "20000")) if SOAK else 150
+EXAMPLES = int(os.environ.get("EXAMPLES", "20000")) if SOAK else 75
 
 
 class QueueMachine(RuleBasedStateMachine):

@@ -102,6 +102,8 @@ class WholeRelay:
         """What is on disk at this moment is all that is left; whatever is written later is not in the copy."""
         self._lives += 1
         image = self._folder / f"relay-{self._lives}.db"
+        for room in self._rooms:  # first: what is not in the copy must not be delivered either
+            room.cancel()
         await self.store._run(lambda _connection: copy_files(self._file, image))
         await self.stop()
         self._file = image
