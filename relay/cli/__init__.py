@@ -12,6 +12,7 @@ from relay.errors import ConfigError, DaemonRefused, DaemonUnavailable, RelayErr
 
 _FAILED, _USAGE, _STORE = 1, 2, 3
 _MODULES: Final = {
+    "init": "init",
     "run": "run",
     "check": "check",
     "status": "status",
@@ -27,6 +28,7 @@ _MODULES: Final = {
     "simulate": "tools",
     "listen": "tools",
     "secret": "tools",
+    "schema": "init",
     "store": "store",
     "completion": "completion",
 }

@@ -1,4 +1,4 @@
-"""`check`: is the configuration right, and, with `--connect`, can everything be reached?"""
+"""`check`: is the configuration right, and, with `--connect`, does everything answer as a relay needs it?"""
 
 import asyncio
 import json
@@ -9,15 +9,21 @@ from typing import Any, Final
 
 import click
 
-from relay import __version__
+from relay import __version__, log
+from relay.admin.shapes import attempt_shape, unstored
 from relay.cli.options import config_option, json_option, load_settings
 from relay.cli.words import printable, wrapped
 from relay.clock import SystemClock
-from relay.config import InvalidConfig, Settings
+from relay.config import InvalidConfig, Settings, TargetSettings
 from relay.daemon import Exit
 from relay.delivery.lookup import Lookup
+from relay.delivery.target_client import connect as connect_to
 from relay.delivery.trial import Trial, Trials
+from relay.delivery.trial_event import trial_delivery
+from relay.errors import UsageError
+from relay.model import Attempt, Outcome
 from relay.store.opening import is_shared, shown_url, trouble_of
+from relay.upstream.rehearsal import Step, rehearse
 
 _PATIENCE: Final = 10.0
 """Seconds for one host."""
@@ -26,34 +32,50 @@ _AT_ONCE: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class _Reached:
-    """What `--connect` found out: of the upstream's hosts, of each target by name, and why not of the store."""
+    """What `--connect` found out.
+
+    Attributes:
+        upstream: its hosts.
+        steps: signing in to it; none where a host could not be reached.
+        targets: name -> its hosts.
+        tests: name -> the attempt of a test event; none where it was not asked for or a host could not be reached.
+        store: why its database cannot be used, None where it can.
+    """
 
     upstream: Sequence[Trial]
+    steps: Sequence[Step]
     targets: dict[str, list[Trial]]
+    tests: dict[str, Attempt]
     store: str | None
 
     @property
     def ok(self) -> bool:
-        if self.store is not None:
-            return False
         trials = [*self.upstream, *(trial for found in self.targets.values() for trial in found)]
-        return all(trial.problem is None for trial in trials)
+        answered = all(attempt.outcome is Outcome.OK for attempt in self.tests.values())
+        return self.store is None and answered and _fine(trials) and all(step.ok for step in self.steps)
 
 
 @click.command()
 @config_option
-@click.option("--connect", is_flag=True, help="Connect to the upstream, all targets, token servers and a database.")
+@click.option("--connect", is_flag=True, help="Try the upstream, all targets, token servers and a database.")
+@click.option("--send-test", is_flag=True, help="With --connect: post one relay.test event to each target.")
 @json_option
 @click.pass_context
-def check(ctx: click.Context, config_path: Path, connect: bool, as_json: bool) -> None:
+def check(ctx: click.Context, config_path: Path, connect: bool, send_test: bool, as_json: bool) -> None:
     """Check the configuration and report every problem at once.
 
     Nothing is started and, without --connect, nothing is dialled. With it, each
     host is looked up, judged by the block of private addresses and connected to
-    (TLS, proxy and tunnel included); nothing is posted.
+    (TLS, proxy and tunnel included). The upstream is signed in to, by WebSocket
+    and REST, as a relay would, and left again. Nothing is posted to a target but
+    with --send-test: one signed relay.test event each, past pause and breaker.
 
-    Exit code 2 if the configuration is wrong, 1 if something cannot be reached.
+    Exit code 2 if the configuration is wrong, 1 if something did not answer as
+    a relay needs it.
     """
+    if send_test and not connect:
+        raise UsageError("--send-test goes with --connect; give both")
+    log.configure("error", "auto")
     try:
         settings = load_settings(config_path, require_secrets=True)
     except InvalidConfig as error:
@@ -65,7 +87,7 @@ def check(ctx: click.Context, config_path: Path, connect: bool, as_json: bool) -
         ]
         click.echo(json.dumps({"ok": False, "problems": problems}, indent=2))
         ctx.exit(Exit.CONFIG)
-    reached = asyncio.run(_reach(settings)) if connect else None
+    reached = asyncio.run(_reach(settings, send_test)) if connect else None
     if as_json:
         click.echo(json.dumps(_document(settings, reached), indent=2))
     else:
@@ -74,25 +96,43 @@ def check(ctx: click.Context, config_path: Path, connect: bool, as_json: bool) -
         ctx.exit(Exit.CRASHED)
 
 
-async def _reach(settings: Settings) -> _Reached:
+async def _reach(settings: Settings, send_test: bool) -> _Reached:
     clock = SystemClock()
     lookup = Lookup(clock)
     trials = Trials(lookup, clock, __version__, _PATIENCE)
     slots = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(index: int) -> list[Trial]:
+    async def one(target: TargetSettings) -> tuple[list[Trial], Attempt | None]:
         async with slots:
-            return await trials.target(settings.targets[index])
+            hosts = await trials.target(target)
+            if not (send_test and _fine(hosts)):
+                return hosts, None
+            return hosts, await _send_test(target, lookup, clock, settings.upstream.partner_id)
 
     urls = (settings.upstream.websocket_url, settings.upstream.rest_url)
     try:
         upstream = await asyncio.gather(*(trials.upstream(url) for url in urls))
-        found = await asyncio.gather(*map(one, range(len(settings.targets))))
+        steps = await rehearse(settings.upstream, clock, __version__) if _fine(upstream) else []
+        found = await asyncio.gather(*map(one, settings.targets))
         trouble = await trouble_of(settings.store.url)
     finally:
         lookup.close()
-    hosts = {target.name: tried for target, tried in zip(settings.targets, found, strict=True)}
-    return _Reached(upstream, hosts, trouble)
+    named = {target.name: tried for target, tried in zip(settings.targets, found, strict=True)}
+    hosts = {name: trials for name, (trials, _) in named.items()}
+    tests = {name: attempt for name, (_, attempt) in named.items() if attempt is not None}
+    return _Reached(upstream, steps, hosts, tests, trouble)
+
+
+async def _send_test(target: TargetSettings, lookup: Lookup, clock: SystemClock, partner_id: str) -> Attempt:
+    client = connect_to(target, lookup, clock, __version__, partner_id=partner_id)
+    try:
+        return await client.attempt(trial_delivery(target.name, clock.wall_ms()))
+    finally:
+        await client.close()
+
+
+def _fine(trials: Sequence[Trial]) -> bool:
+    return all(trial.problem is None for trial in trials)
 
 
 def _document(settings: Settings, reached: _Reached | None) -> dict[str, Any]:
@@ -102,31 +142,49 @@ def _document(settings: Settings, reached: _Reached | None) -> dict[str, Any]:
         return document
     for target in targets:
         target["hosts"] = [asdict(trial) for trial in reached.targets[target["name"]]]
-    hosts = [asdict(trial) for trial in reached.upstream]
-    return document | {"ok": reached.ok, "upstream": {"hosts": hosts}, "store": {"problem": reached.store}}
+        if target["name"] in reached.tests:
+            target["test"] = attempt_shape(unstored(reached.tests[target["name"]]))
+    upstream = {
+        "hosts": [asdict(trial) for trial in reached.upstream],
+        "steps": [asdict(step) for step in reached.steps],
+    }
+    return document | {"ok": reached.ok, "upstream": upstream, "store": {"problem": reached.store}}
 
 
 def _lines(settings: Settings, reached: _Reached | None, path: Path) -> list[str]:
-    verdict = "fine" if reached is None or reached.ok else "fine, but not everything can be reached"
+    verdict = "fine" if reached is None or reached.ok else "fine, but not everything answers as it must"
     lines = [f"{path}: {verdict}", f"  upstream  {settings.upstream.websocket_url}"]
     lines += _trial_lines(() if reached is None else reached.upstream)
+    lines += [_found(step.ok, f"{step.what}: {step.found}") for step in (() if reached is None else reached.steps)]
     lines.append(f"  store     {shown_url(settings.store.url)}")
     if reached is not None and (reached.store is not None or is_shared(settings.store.url)):
-        lines.append(
-            wrapped("            ", "fine" if reached.store is None else f"FAILED: {reached.store}", indent=14)
-        )
+        lines.append(_found(reached.store is None, reached.store or "the database can be used"))
     for target in settings.targets:
         lines.append(f"  target    {target.name} -> {target.url_redacted}")
         lines += _trial_lines(() if reached is None else reached.targets[target.name])
+        if reached is not None and target.name in reached.tests:
+            lines.append(_test_line(reached.tests[target.name]))
     return lines
 
 
 def _trial_lines(trials: Sequence[Trial]) -> list[str]:
     lines = []
     for trial in trials:
-        first = f"            {'fine' if trial.problem is None else 'FAILED'}: "
         where = f"{trial.what} {printable(trial.host)}".strip()
         if trial.addresses and trial.addresses != (trial.host,):
             where += f" ({', '.join(trial.addresses)})"
-        lines.append(wrapped(first, where if trial.problem is None else f"{where}: {trial.problem}", indent=14))
+        lines.append(_found(trial.problem is None, where if trial.problem is None else f"{where}: {trial.problem}"))
     return lines
+
+
+def _test_line(attempt: Attempt) -> str:
+    answer = attempt.error if attempt.status_code is None else f"status {attempt.status_code}"
+    ok = attempt.outcome is Outcome.OK
+    advice = (
+        "" if ok else "; a receiver answers 2xx to what is signed rightly: compare its secret, see docs/receiving.md"
+    )
+    return _found(ok, f"test event: {answer} in {attempt.duration_ms:.0f} ms{advice}")
+
+
+def _found(ok: bool, what: str) -> str:
+    return wrapped(f"            {'fine' if ok else 'FAILED'}: ", what, indent=14)

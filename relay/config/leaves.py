@@ -7,7 +7,7 @@ lines of the report and therefore never quote the value.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from pydantic import GetCoreSchemaHandler, ValidationInfo
@@ -31,6 +31,12 @@ class Reading:
     require_secrets: bool = True
 
 
+Shape = Mapping[str, Any]
+"""A JSON Schema (draft 2020-12) of what may be written, so that an editor can tell; `read` judges much more."""
+
+STRING: Final[Shape] = {"type": "string"}
+
+
 @dataclass(frozen=True, slots=True)
 class Leaf:
     """One kind of single value.
@@ -39,11 +45,13 @@ class Leaf:
         words: how to write it, for the reference and for messages.
         read: the setting's value; raises ValueError saying what to write instead.
         show: a value as one would write it in the file.
+        shape: what may be written where no environment variable stands for it.
     """
 
     words: str
     read: Callable[[object, Reading], object]
     show: Callable[[Any], str] = str
+    shape: Shape = field(default_factory=lambda: STRING)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         def run(value: object, info: ValidationInfo) -> object:
@@ -94,7 +102,7 @@ def late(leaf: Leaf) -> Leaf:
             return ""
         return leaf.read(value, reading)
 
-    return Leaf(leaf.words, read, leaf.show)
+    return replace(leaf, read=read)
 
 
 def word(*choices: str) -> Leaf:
@@ -108,7 +116,7 @@ def word(*choices: str) -> Leaf:
             raise ValueError(f"expected {expected}" + (f'; did you mean "{close}"?' if close else ""))
         return given
 
-    return Leaf(expected, read)
+    return Leaf(expected, read, shape={"enum": list(choices)})
 
 
 _TRUTH: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -125,7 +133,7 @@ def flag() -> Leaf:
             raise ValueError("expected true or false")
         return _TRUTH[given]
 
-    return Leaf("true or false", read, lambda value: "true" if value else "false")
+    return Leaf("true or false", read, lambda value: "true" if value else "false", {"type": "boolean"})
 
 
 def whole(low: int, high: int) -> Leaf:
@@ -144,7 +152,7 @@ def whole(low: int, high: int) -> Leaf:
             raise ValueError(f"expected {words}")
         return number
 
-    return Leaf(words, read)
+    return Leaf(words, read, shape={"type": "integer", "minimum": low, "maximum": high})
 
 
 def fraction(low: float, high: float) -> Leaf:
@@ -157,9 +165,11 @@ def fraction(low: float, high: float) -> Leaf:
             return float(given)
         raise ValueError(f"expected {words}")
 
-    return Leaf(words, read, lambda value: f"{value:g}")
+    shape = {"type": "number", "minimum": low, "maximum": high}
+    return Leaf(words, read, lambda value: f"{value:g}", shape)
 
 
+_DURATION: Final = "([0-9]{1,12})(ms|s|m|h|d)"
 _SECONDS: Final = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
@@ -181,7 +191,7 @@ def duration(low: float, high: float, *, zero: bool = False) -> Leaf:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             seconds = float(value)
         else:
-            found = re.fullmatch(r"([0-9]{1,12})(ms|s|m|h|d)", text_of(value, words))
+            found = re.fullmatch(_DURATION, text_of(value, words))
             if found is None:
                 raise ValueError(f"expected {words}; a whole number and a unit, as in 500ms 5s 10m 2h 7d")
             seconds = int(found[1]) * _SECONDS[found[2]]
@@ -189,9 +199,10 @@ def duration(low: float, high: float, *, zero: bool = False) -> Leaf:
             return seconds
         raise ValueError(f"expected {words}")
 
-    return Leaf(words, read, show_duration)
+    return Leaf(words, read, show_duration, {"type": "string", "pattern": f"^{_DURATION}$"})
 
 
+_RATE: Final = "([1-9][0-9]{0,6})/([smh])"
 _RATE_PER: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _MAX_RATE: Final = 1_000_000
 
@@ -203,12 +214,12 @@ def rate() -> Leaf:
     def read(value: object, reading: Reading) -> float:
         if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= _MAX_RATE:
             return float(value)
-        found = re.fullmatch(r"([1-9][0-9]{0,6})/([smh])", text_of(value, words))
+        found = re.fullmatch(_RATE, text_of(value, words))
         if found is None or int(found[1]) > _MAX_RATE:
             raise ValueError(f"expected {words}")
         return int(found[1]) / _RATE_PER[found[2]]
 
-    return Leaf(words, read, lambda value: f"{value:g}/s")
+    return Leaf(words, read, lambda value: f"{value:g}/s", {"type": "string", "pattern": f"^{_RATE}$"})
 
 
 def or_null(leaf: Leaf) -> Leaf:
@@ -219,4 +230,5 @@ def or_null(leaf: Leaf) -> Leaf:
             return None
         return leaf.read(value, reading)
 
-    return Leaf(f"{leaf.words}, or null", read, lambda value: "null" if value is None else leaf.show(value))
+    shape = {"anyOf": [leaf.shape, {"type": "null"}]}
+    return Leaf(f"{leaf.words}, or null", read, lambda value: "null" if value is None else leaf.show(value), shape)

@@ -15,7 +15,7 @@ from relay.config.section import Section
 from relay.config.settings import Settings
 from relay.config.tree import Items, Scalar, Table, locate
 
-_NOT_IN_DEFAULTS: Final = ("name", "url", "secrets")
+NOT_IN_DEFAULTS: Final = ("name", "url", "secrets")
 _SECRET_FORMS: Final = frozenset({"file", "credential"})
 
 
@@ -84,10 +84,10 @@ def _with_defaults(document: Document, root: Table) -> Table:
     if not isinstance(defaults, Table):
         document.note(defaults.place, "expected a mapping of target settings")
         return merged
-    for key in _NOT_IN_DEFAULTS:
+    for key in NOT_IN_DEFAULTS:
         if key in defaults:
             document.note(defaults[key].place, f"each target has its own {key}; move it there")
-    shared = Table(defaults.place, {key: value for key, value in defaults.items() if key not in _NOT_IN_DEFAULTS})
+    shared = Table(defaults.place, {key: value for key, value in defaults.items() if key not in NOT_IN_DEFAULTS})
     targets = root.get("targets")
     if isinstance(targets, Items):
         overlaid = [_overlay(shared, target) if isinstance(target, Table) else target for target in targets]

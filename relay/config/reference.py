@@ -85,14 +85,14 @@ def _row(key: str, field: FieldInfo) -> str:
 
 
 def _written(field: FieldInfo) -> str:
-    leaf = _leaf(field.metadata)
+    leaf = leaf_of(field.metadata)
     if leaf is not None:
         return leaf.words
     if sections_in(field.annotation):
         return "a mapping, see below"
     if get_origin(field.annotation) is dict:
         return "a mapping of names and values (secret)"
-    item = _item_leaf(field.annotation)
+    item = item_leaf(field.annotation)
     return f"a list; each {item.words}" if item else "a list"
 
 
@@ -102,7 +102,7 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True, validated_data={})
     if isinstance(value, Section):
         return ""
-    leaf, item = _leaf(field.metadata), _item_leaf(field.annotation)
+    leaf, item = leaf_of(field.metadata), item_leaf(field.annotation)
     if value is None:
         return "`null`"
     if leaf is None and isinstance(value, tuple):
@@ -114,14 +114,16 @@ def _quoted(text: str) -> str:
     return text if re.fullmatch(r"[\w.:/-]+", text) else f'"{text}"'
 
 
-def _leaf(metadata: Any) -> Leaf | None:
+def leaf_of(metadata: Any) -> Leaf | None:
+    """The leaf among a setting's annotations, if it is one value."""
     return next((entry for entry in metadata if isinstance(entry, Leaf)), None)
 
 
-def _item_leaf(annotation: Any) -> Leaf | None:
+def item_leaf(annotation: Any) -> Leaf | None:
+    """The leaf of a list's items."""
     for inner in get_args(annotation):
         if get_origin(inner) is Annotated:
-            return _leaf(inner.__metadata__)
+            return leaf_of(inner.__metadata__)
     return None
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from relay.config.interpolate import not_set
-from relay.config.leaves import Leaf, Reading, text_of
+from relay.config.leaves import STRING, Leaf, Reading, Shape, text_of
 from relay.config.secret_source import credential_path, read_secret_file
 from relay.config.tree import Scalar
 from relay.config.urls import parse_url
@@ -15,6 +15,15 @@ from relay.secret import Secret
 Fault = Callable[[str], str | None]
 
 _FORMS: Final = "a value, {file: /path} or {credential: name}"
+_SHAPE: Final[Shape] = {
+    "anyOf": [
+        STRING,
+        *(
+            {"type": "object", "properties": {form: STRING}, "required": [form], "additionalProperties": False}
+            for form in ("file", "credential")
+        ),
+    ]
+}
 
 
 def secret_value(fault: Fault, words: str = "a secret") -> Leaf:
@@ -32,7 +41,7 @@ def secret_value(fault: Fault, words: str = "a secret") -> Leaf:
             raise ValueError(unreadable)
         return found
 
-    return Leaf(words, read, lambda value: "[redacted]")
+    return Leaf(words, read, lambda value: "[redacted]", _SHAPE)
 
 
 def _secret(value: object, fault: Fault, reading: Reading) -> Secret:

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from relay.config.addresses import is_loopback_host
-from relay.config.leaves import Leaf, Reading, duration, late, or_null, text, text_of, whole, word
+from relay.config.leaves import STRING, Leaf, Reading, duration, late, or_null, text, text_of, whole, word
 from relay.config.network_leaves import host, listen_address
 from relay.config.secret_leaves import secret_value, visible_fault
 from relay.config.section import RestHeaders, Section, each, sized
@@ -42,7 +42,8 @@ def _orders() -> Leaf:
             raise ValueError(f"expected 1 to {_MAX_ORDERS} houdiniIds; write all to follow every order")
         return each("houdiniId", one, value)
 
-    return Leaf(words, read)
+    ids = {"type": "array", "items": STRING, "minItems": 1, "maxItems": _MAX_ORDERS}
+    return Leaf(words, read, shape={"anyOf": [{"const": "all"}, ids]})
 
 
 class HeartbeatSettings(Section):

@@ -54,7 +54,7 @@ def store_url() -> Leaf:
         found: Any = leaf.read(value, reading)
         return StoreUrl(found.reveal, found.where)
 
-    return Leaf("a store's URL (secret where it has a password)", read)
+    return Leaf("a store's URL (secret where it has a password)", read, shape=leaf.shape)
 
 
 def is_shared(url: str) -> bool:

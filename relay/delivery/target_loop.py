@@ -17,11 +17,11 @@ from relay.delivery import breaker, retry
 from relay.delivery.pacing import TokenBucket, share
 from relay.delivery.reporter import Reporter
 from relay.delivery.settler import Context, Policy, Settler
+from relay.delivery.trial_event import trial_delivery
 from relay.errors import StoreUnavailable
 from relay.log import Sampler
 from relay.log_names import Log
 from relay.model import Attempt, Delivery, Outcome
-from relay.notice import NoticeType, make_notice
 from relay.standing import Permit, Standing
 from relay.store.outage import if_reachable
 
@@ -189,7 +189,7 @@ class TargetLoop:
         One at a time: a second one waits for the first.
         """
         async with self._testing:
-            return await self._client.attempt(_test_delivery(self._target.name, self._context.clock.wall_ms()))
+            return await self._client.attempt(trial_delivery(self._target.name, self._context.clock.wall_ms()))
 
     def _wait_for_store(self, error: StoreUnavailable) -> float:
         now = self._context.clock.mono()
@@ -251,16 +251,3 @@ class TargetLoop:
 
 def _nap(until_ms: int | None, now_ms: int) -> float:
     return NAP if until_ms is None else min(NAP, max(_LEAST_NAP, (until_ms - now_ms) / 1000))
-
-
-def _test_delivery(target: str, now_ms: int) -> Delivery:
-    event = make_notice(
-        NoticeType.TEST,
-        target,
-        now_ms,
-        now_ms,
-        "a test that a person asked for; no order is behind it",
-        "nothing to do; any 2xx answer means that this receiver is reached and believes the signature",
-        {"target": target},
-    )
-    return Delivery(0, target, event, attempts_made=0, steps_used=0, created_ms=now_ms, manual=True)

@@ -3,12 +3,11 @@
 import asyncio
 import json
 import socket
-import threading
-from contextlib import contextmanager
 
 import pytest
 from click.testing import CliRunner
 from reach_kit import Forbidden, Names, a_target
+from support.in_thread import PARTNER, UPSTREAM_SECRET, upstream_and_receiver
 
 from relay.cli import main
 from relay.clock import SystemClock
@@ -17,70 +16,120 @@ from relay.delivery.trial import Trials
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
-@contextmanager
-def listening():
-    """Accepts and closes, in a thread: the command has a loop of its own."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        received = []
-
-        def serve():
-            while True:
-                try:
-                    connection, _ = server.accept()
-                except OSError:
-                    return
-                with connection:
-                    received.append(connection.recv(1))
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        try:
-            yield port, received
-        finally:
-            server.shutdown(socket.SHUT_RDWR)
-            thread.join(5)
-
-
 def closed_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
 
 
-def config(tmp_path, port, *targets):
+@pytest.fixture
+def servers():
+    with upstream_and_receiver(WHSEC) as both:
+        yield both
+
+
+def config(tmp_path, upstream, *targets, secret=UPSTREAM_SECRET, **urls):
+    """A file with these targets, (name, URL, more) each."""
     path = tmp_path / "config.yaml"
     lines = [f"  - {{name: {name}, url: {url!r}, secrets: [{WHSEC}]{more}}}" for name, url, more in targets]
+    websocket = urls.get("websocket", upstream.websocket_url)
+    rest = urls.get("rest", upstream.rest_url)
     path.write_text(
-        f"upstream: {{websocket_url: 'ws://127.0.0.1:{port}/ws', rest_url: 'http://127.0.0.1:{port}', "
-        "partner_id: p, secret: CANARY}\ntargets:\n" + "\n".join(lines)
+        f"upstream: {{websocket_url: {websocket!r}, rest_url: {rest!r}, partner_id: {PARTNER}, secret: {secret}}}\n"
+        "targets:\n" + "\n".join(lines)
     )
     return str(path)
 
 
-def test_everything_is_reached_and_nothing_is_posted(tmp_path):
-    with listening() as (port, received):
-        path = config(tmp_path, port, ("shop", f"http://127.0.0.1:{port}/hooks/CANARY", ""))
-        result = CliRunner().invoke(main, ["check", "--connect", "-c", path])
+def check(path, *options):
+    return CliRunner().invoke(main, ["check", *options, "-c", path])
+
+
+def found(result):
+    """The lines of what was tried, each in one piece."""
+    text = result.output.replace("\n              ", " ")
+    return [line.strip() for line in text.splitlines() if line.startswith(" " * 12)]
+
+
+def test_every_step_is_taken_and_nothing_is_posted(tmp_path, servers):
+    upstream, receiver = servers
+    path = config(tmp_path, upstream, ("shop", f"http://127.0.0.1:{receiver.port}/hooks/CANARY", ""))
+    result = check(path, "--connect")
     assert result.exit_code == 0, result.output
     assert f"{path}: fine\n" in result.output
-    assert result.output.count("fine: ") == 3
-    assert "fine: target 127.0.0.1" in result.output
+    assert found(result) == [
+        "fine: upstream 127.0.0.1",
+        "fine: upstream 127.0.0.1",
+        "fine: credentials: accepted by the WebSocket",
+        "fine: subscription: to all orders, acknowledged",
+        "fine: REST: it lists 0 order(s), the last 48 h",
+        "fine: target 127.0.0.1",
+    ]
     assert "CANARY" not in result.output
-    assert received == [b""] * 3
+    assert not receiver.arrivals
 
 
-def test_what_cannot_be_reached_is_named_and_the_exit_code_says_so(tmp_path):
+def test_a_test_event_is_posted_when_asked_for(tmp_path, servers):
+    upstream, receiver = servers
+    url = f"http://127.0.0.1:{receiver.port}/hooks/CANARY"
+    path = config(tmp_path, upstream, ("shop", url, ""), ("ledger", url.replace("hooks", "ledger"), ""))
+    result = check(path, "--connect", "--send-test")
+    assert result.exit_code == 0, result.output
+    assert sum(line.startswith("fine: test event: status 200 in") for line in found(result)) == 2
+    assert [json.loads(one.body)["type"] for one in receiver.arrivals] == ["relay.test"] * 2
+    assert all(one.acknowledged for one in receiver.arrivals)  # so the signature holds
+    document = json.loads(check(path, "--connect", "--send-test", "--json").output)
+    assert [one["test"]["status_code"] for one in document["targets"]] == [200, 200]
+    assert [step["ok"] for step in document["upstream"]["steps"]] == [True] * 3
+
+
+def test_a_receiver_that_believes_no_signature_fails_the_check(tmp_path, servers):
+    upstream, receiver = servers
+    receiver.misbehaviour.fail_rate = 1.0
+    path = config(tmp_path, upstream, ("shop", f"http://127.0.0.1:{receiver.port}/", ""))
+    result = check(path, "--connect", "--send-test")
+    assert result.exit_code == 1
+    (line,) = (line for line in found(result) if "test event" in line)
+    assert line.startswith("FAILED: test event: status 500 in")
+    assert "compare its secret" in line
+
+
+def test_wrong_credentials_are_told_from_a_host_that_is_away(tmp_path, servers):
+    upstream, receiver = servers
+    target = ("shop", f"http://127.0.0.1:{receiver.port}/", "")
+    wrong = check(config(tmp_path, upstream, target, secret="CANARY-wrong"), "--connect")
+    assert wrong.exit_code == 1
+    lines = found(wrong)
+    assert [line for line in lines if line.startswith("FAILED")] == lines[2:4]
+    assert all(line.endswith("check upstream.partner_id and upstream.secret") for line in lines[2:4])
+    assert "CANARY" not in wrong.output
+    away = check(config(tmp_path, upstream, target, websocket=f"ws://127.0.0.1:{closed_port()}/ws"), "--connect")
+    assert away.exit_code == 1
+    assert found(away)[0] == "FAILED: upstream 127.0.0.1: connect: Connection refused"
+    assert not any("credentials" in line for line in found(away))
+
+
+def test_a_subscription_that_is_not_acknowledged_is_the_step_that_fails(tmp_path, servers):
+    upstream, receiver = servers
+    upstream.faults.update({"mute": True})
+    path = config(tmp_path, upstream, ("shop", f"http://127.0.0.1:{receiver.port}/", ""))
+    path_text = (tmp_path / "config.yaml").read_text().replace("upstream: {", "upstream: {handshake_timeout: 300ms, ")
+    (tmp_path / "config.yaml").write_text(path_text)
+    result = check(path, "--connect")
+    assert result.exit_code == 1
+    assert any(line.startswith("FAILED: subscription: ") for line in found(result)), result.output
+
+
+def test_what_cannot_be_reached_is_named_and_the_exit_code_says_so(tmp_path, servers):
+    upstream, receiver = servers
     oauth2 = (
         f", auth: {{oauth2: {{token_url: 'http://127.0.0.1:{closed_port()}/t', client_id: a, client_secret: CANARY}}}}"
     )
-    with listening() as (port, _):
-        path = config(tmp_path, port, ("shop", f"http://127.0.0.1:{port}/hooks", oauth2))
-        result = CliRunner().invoke(main, ["check", "--connect", "-c", path])
-        machine = CliRunner().invoke(main, ["check", "--connect", "--json", "-c", path])
-        plain = CliRunner().invoke(main, ["check", "-c", path])
+    path = config(tmp_path, upstream, ("shop", f"http://127.0.0.1:{receiver.port}/hooks", oauth2))
+    result = check(path, "--connect", "--send-test")
+    machine = check(path, "--connect", "--json")
     assert result.exit_code == machine.exit_code == 1
-    assert "fine, but not everything can be reached" in result.output
+    assert "fine, but not everything answers as it must" in result.output
     assert "FAILED: token server 127.0.0.1: connect: Connection refused" in result.output
     assert all(len(line) <= 80 or "/" in line for line in result.output.splitlines())
     document = json.loads(machine.output)
@@ -90,9 +139,16 @@ def test_what_cannot_be_reached_is_named_and_the_exit_code_says_so(tmp_path):
         ("target", None),
         ("token server", "connect: Connection refused"),
     ]
-    assert [host["problem"] for host in document["upstream"]["hosts"]] == [None, None]
+    assert not receiver.arrivals  # no test where a host cannot be reached
     assert "CANARY" not in result.output + machine.output
-    assert plain.exit_code == 0
+    assert check(path).exit_code == 0
+
+
+def test_a_test_event_without_connecting_is_asked_for_wrongly(tmp_path, servers):
+    upstream, receiver = servers
+    result = check(config(tmp_path, upstream, ("shop", f"http://127.0.0.1:{receiver.port}/", "")), "--send-test")
+    assert result.exit_code == 2
+    assert "--send-test goes with --connect" in result.output
 
 
 async def tried(target, names, seconds=5.0):
@@ -147,6 +203,6 @@ async def test_the_upstream_may_have_any_address():
     assert (trial.what, trial.problem) == ("upstream", None)
 
 
-@pytest.mark.parametrize("option", ["--connect", "--json"])
+@pytest.mark.parametrize("option", ["--connect", "--send-test", "--json"])
 def test_the_options_are_documented(option):
     assert option in CliRunner().invoke(main, ["check", "--help"]).output

@@ -43,6 +43,7 @@ def test_version_and_help():
     assert code == 0
     names = re.findall(r"^  ([a-z]+)  ", out.split("Commands:")[1], re.MULTILINE)
     assert names == [
+        "init",
         "run",
         "check",
         "status",
@@ -58,6 +59,7 @@ def test_version_and_help():
         "simulate",
         "listen",
         "secret",
+        "schema",
         "store",
         "completion",
     ]

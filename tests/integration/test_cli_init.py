@@ -1,0 +1,119 @@
+"""`init` and `schema`: what a newcomer types first."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from relay.cli import main
+from relay.config import Settings, load
+from relay.config.schema import configuration_schema
+
+ENVIRON = {"HOUDINI_PARTNER_ID": "partner", "HOUDINI_SECRET": "secret"}
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["init", *arguments])
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HOUDINI_RELAY_CONFIG", raising=False)
+
+
+def made(path: str = "config.yaml") -> Settings:
+    return load(path, environ=ENVIRON)
+
+
+def test_what_it_writes_is_a_configuration_and_only_we_can_read_the_secrets() -> None:
+    result = run("--target", "shop=https://shop.example.com/hook", "--target", "ledger=https://ledger.example.com/in")
+    assert result.exit_code == 0, result.output
+    settings = made()
+    assert [one.name for one in settings.targets] == ["shop", "ledger"]
+    assert settings.upstream.websocket_url.startswith("wss://")
+    assert settings.upstream.backfill.first_start == "baseline"
+    secrets = [one.secrets[0].reveal() for one in settings.targets]
+    assert len(set(secrets)) == 2
+    assert all(secret.startswith("whsec_") for secret in secrets)
+    assert stat.S_IMODE(os.stat("secrets").st_mode) == 0o700
+    assert {stat.S_IMODE(os.stat(f"secrets/{name}").st_mode) for name in ("shop", "ledger")} == {0o600}
+    assert not any(secret in result.output + Path("config.yaml").read_text() for secret in secrets)
+
+
+def test_the_next_steps_are_commands_that_name_what_was_written() -> None:
+    output = run("--simulator", "-c", "sub dir.yaml").output
+    assert "houdini-relay simulate" in output
+    assert 'houdini-relay listen --secret "$(cat secrets/shop)"' in output
+    assert "houdini-relay check --connect -c 'sub dir.yaml'" in output
+    settings = made("sub dir.yaml")
+    assert settings.targets[0].url.reveal() == "http://127.0.0.1:8789/"
+    assert settings.upstream.secret.reveal() == "demo-secret"
+
+
+def test_it_fits_a_terminal() -> None:
+    for number, arguments in enumerate((["--simulator"], [])):
+        output = run(*arguments, *(["-c", "b.yaml", "--target", "b=https://b.example"] if number else [])).output
+        assert all(len(line) <= 80 for line in output.splitlines())
+
+
+def test_the_files_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("-c", str(tmp_path / "deep" / "er" / "config.yaml")).exit_code == 0
+    monkeypatch.chdir("/")
+    settings = made(str(tmp_path / "deep" / "er" / "config.yaml"))
+    assert settings.targets[0].secrets[0].reveal()
+    assert str(settings.store.url) == f"sqlite:///{tmp_path}/deep/er/relay.db"
+
+
+@pytest.mark.parametrize("there", ["config.yaml", "secrets/shop"])
+def test_what_is_there_stays_as_it_is(there: str) -> None:
+    Path("secrets").mkdir()
+    Path(there).write_text("mine")
+    result = run()
+    assert result.exit_code == 2
+    assert "nothing was written" in result.output
+    assert there in result.output
+    assert Path(there).read_text() == "mine"
+    assert sum(1 for one in Path().rglob("*") if one.is_file()) == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "sentence"),
+    [
+        ("ledger", "write NAME=URL"),
+        ("=https://a.example", "write NAME=URL"),
+        ("../x=https://a.example", "a target's name has 1 to 63"),
+        ("shop=ftp://a.example", "https://"),
+        ("shop=http://10.0.0.1/", "private"),
+    ],
+)
+def test_a_target_that_is_none_is_refused_before_anything_is_written(target: str, sentence: str) -> None:
+    result = run("--target", target)
+    assert result.exit_code == 2
+    assert sentence in result.output
+    assert not list(Path().iterdir())
+
+
+def test_one_name_twice_is_refused() -> None:
+    result = run("--target", "shop=https://a.example", "--target", "shop=https://b.example")
+    assert result.exit_code == 2
+    assert "unique" in result.output
+
+
+def test_half_of_it_is_never_left_behind() -> None:
+    Path("file").write_text("")
+    assert run("-c", "file/config.yaml").exit_code == 2
+    os.symlink("nowhere/config.yaml", "dangling.yaml")
+    result = run("-c", "dangling.yaml")
+    assert result.exit_code == 2
+    assert "nothing was written" in result.output
+    assert {one.name for one in Path().rglob("*")} == {"file", "dangling.yaml"}
+
+
+def test_the_schema_is_printed() -> None:
+    result = CliRunner().invoke(main, ["schema"])
+    assert result.exit_code == 0
+    assert json.loads(result.output) == configuration_schema()
