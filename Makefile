@@ -18,7 +18,7 @@ PROVE = PYTHONPATH=tests:tests/e2e $(BIN)/python -m
 LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
        --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
-.PHONY: demo test machine check fmt bench crash chaos soak lock package install clean
+.PHONY: demo test machine check fmt bench crash chaos soak lock package install docs sbom audit clean
 
 $(STAMP): constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -68,12 +68,27 @@ soak: $(STAMP)  ## 200 updates a second with every fault at random for SECONDS, 
 lock: $(STAMP)  ## pin every dependency again, with hashes
 	$(LOCK) --all-extras -o constraints.txt
 	$(LOCK) --extra postgres --extra otel -o constraints-run.txt
-	$(subst pyproject.toml,requirements-build.in,$(LOCK)) -o constraints-build.txt
+	$(foreach tool,build docs audit,$(subst pyproject.toml,requirements-$(tool).in,$(LOCK)) -o constraints-$(tool).txt;)
 
 $(TOOLS)/.installed: constraints-build.txt
 	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
 	$(TOOLS)/bin/python $(PIP_INSTALL) --require-hashes -r constraints-build.txt
 	touch $(TOOLS)/.installed
+
+# Tools of their own, so that what runs and what is tested stay free of what they bring along.
+build/%-tools/.installed: constraints-%.txt
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python $(PIP_INSTALL) --require-hashes -r $<
+	touch $@
+
+docs: build/docs-tools/.installed  ## the documentation as a site in build/site; a dead link is an error
+	NO_MKDOCS_2_WARNING=1 build/docs-tools/bin/mkdocs build --quiet
+
+sbom: build/audit-tools/.installed  ## what runs, in CycloneDX's form, in build/sbom.cdx.json; the same pins give the same bytes
+	build/audit-tools/bin/cyclonedx-py requirements --output-reproducible --of JSON -o build/sbom.cdx.json constraints-run.txt
+
+audit: build/audit-tools/.installed  ## asks the advisory database about what runs; exit code 1 also when it cannot be asked
+	build/audit-tools/bin/pip-audit --strict --require-hashes --disable-pip -r constraints-run.txt
 
 package: $(TOOLS)/.installed  ## wheel and sdist in dist/; the same files always give the same bytes
 	rm -rf dist

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import pytest
 
-from relay import cli
+from relay import __version__, cli
 from relay.config.event_types import NOTICE_TYPES
 from relay.daemon import Exit
 from relay.metrics import Metrics
@@ -78,3 +78,9 @@ def test_every_command_is_mentioned_and_every_mentioned_command_exists():
 
 def test_notices_are_named_as_the_configuration_knows_them():
     assert all(name.startswith("relay.") for name in NOTICE_TYPES)
+
+
+def test_the_changelog_has_this_version_under_the_unreleased_one():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    versions = re.findall(r"^## \[(.+?)\](?: - \d{4}-\d\d-\d\d)?$", text, re.MULTILINE)
+    assert versions[:2] == ["Unreleased", __version__]

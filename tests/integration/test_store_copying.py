@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from support.factories import event
+from support.furnished import furnish
 from support.instances import instance
 from support.postgres import shared_server
-from support.stores import Bench, again, dead, delivered, entries, question, trips
+from support.stores import Bench, again, dead, delivered, entries, trips
 
 from relay.cli import main
 from relay.config.store_url import StoreUrl
@@ -23,7 +24,7 @@ from relay.store.opening import copy_store, make_store
 from relay.store.postgres import PostgresStore
 from relay.store.reads import Filter
 from relay.store.sqlite import SqliteStore
-from relay.store.values import IngestPlan, TargetEntry
+from relay.store.values import TargetEntry
 
 
 def quiet(_progress: Progress) -> None:
@@ -34,24 +35,6 @@ def quiet(_progress: Progress) -> None:
 async def url() -> AsyncIterator[str]:
     async with shared_server().database() as made:
         yield made
-
-
-async def furnish(path: Path) -> Bench:
-    """A bit of everything, some of it odd."""
-    bench = Bench(lambda: SqliteStore(path, lambda: 5_000, lambda _seconds: None))
-    await bench.open()
-    for number in range(30):
-        await bench.add_life(f"o{number:02}", 3)
-    await bench.add(event("odd", 4, body=b"\x00\xff\xfe{"), event("relay:x", facts=None, webhook_id="evt_n"))
-    await bench.store.ingest([], lambda _known: IngestPlan(now_ms=1, questions=[question("o01")]))
-    heads = await bench.claim()
-    await bench.settle(*(delivered(one) for one in heads[:10]), *(dead(one) for one in heads[10:15]))
-    await bench.settle(*(again(one, 99_000) for one in heads[15:20]), judge=trips)
-    await bench.store.replay("alpha", ["evt_o00_1"], 3_000)
-    await bench.store.begin_gap(1, "why")
-    await bench.store.meta_set("k", "v")
-    await bench.store.pause("beta", 7)
-    return bench
 
 
 async def picture(store: SqliteStore | PostgresStore) -> list[object]:

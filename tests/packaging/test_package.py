@@ -15,6 +15,8 @@ from build_kit import Distributions, build
 
 ROOT = Path(__file__).parents[2]
 NEEDED = {
+    "SECURITY.md",
+    "mkdocs.yml",
     "LICENSE",
     "README.md",
     "Makefile",
@@ -24,7 +26,7 @@ NEEDED = {
     "systemd/houdini-relay.service",
     "systemd/houdini-relay@.service",
 }
-PINS = ("constraints.txt", "constraints-run.txt", "constraints-build.txt")
+PINS = tuple(f"constraints{of}.txt" for of in ("", "-run", "-build", "-docs", "-audit"))
 
 
 @pytest.fixture
