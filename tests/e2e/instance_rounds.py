@@ -34,7 +34,7 @@ TAKEOVER = 20.0
 OUTAGE = 3.0
 UNSTORED = 3.0
 """Seconds, beside the verdict's own two, that a frame may have waited for the store when its reader was killed or
-frozen: it is gone with that process then, and only a later state of its order comes."""
+frozen, or lost the lead: it is gone then, and only a later state of its order comes."""
 _ASK = aiohttp.ClientTimeout(total=5.0)
 _WATCH = (
     "CREATE TABLE ingested(n bigserial, who text, holder text, epoch bigint)",
@@ -155,14 +155,38 @@ class Cast:
 
     async def cut_leader(self) -> None:
         self.record.troubles["connections of the leader cut"] += 1
-        user = f"relay_{await self.leader()}"
-        await self.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", user)
+        async with self._deaf_if_the_lead_moves():
+            user = f"relay_{await self.leader()}"
+            await self.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", user)
 
     async def stop_database(self) -> None:
         self.record.troubles["database stopped"] += 1
-        await asyncio.to_thread(self.server.stop, "immediate")
-        await asyncio.sleep(OUTAGE)
-        await asyncio.to_thread(self.server.start)
+        async with self._deaf_if_the_lead_moves():
+            await asyncio.to_thread(self.server.stop, "immediate")
+            await asyncio.sleep(OUTAGE)
+            await asyncio.to_thread(self.server.start)
+
+    @asynccontextmanager
+    async def _deaf_if_the_lead_moves(self) -> AsyncIterator[None]:
+        """What a leader could not store it takes along into its own next term, and into no later one.
+
+        Another's term begins with a sweep, and what an earlier frame showed could only go backward after that.
+        """
+        before = await self._lead()
+        moment = self.stage.clock.mono()
+        yield
+        await asyncio.sleep(LEAD_TTL / 5)  # so that whoever still leads by what it believes has found out
+        await self.leader()
+        after = await self._lead()
+        if (after["holder"], after["epoch"]) not in (
+            (before["holder"], before["epoch"]),
+            (before["holder"], before["epoch"] + 1),
+        ):
+            self.stage.deaf_since.append(moment)
+
+    async def _lead(self) -> Any:
+        (row,) = await self.ask("SELECT holder, epoch FROM leader")
+        return row
 
 
 @asynccontextmanager

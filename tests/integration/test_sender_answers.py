@@ -91,11 +91,16 @@ async def test_answers_that_end_their_connection(answer):
         assert peer.connections == 3
 
 
-async def test_a_body_that_ends_with_its_connection():
-    async with Peer(answering_once(b"HTTP/1.1 200 OK\r\n\r\nall of it")) as peer:
-        attempt = await post_once(peer.url)
+@pytest.fixture
+def no_grace(monkeypatch):
+    """The grace for a body would outlast the test: something else has to end it."""
+    monkeypatch.setattr(sender_module, "BODY_GRACE_S", 60.0)
+
+
+async def test_a_body_that_ends_with_its_connection(no_grace):
+    async with Peer(answering_once(b"HTTP/1.1 200 OK\r\n\r\nall of it")) as peer, asyncio.timeout(20):
+        attempt = await post_once(peer.url, a_request(timeout=30))
     assert (attempt.outcome, attempt.response_body) == (Outcome.OK, b"all of it")
-    assert attempt.duration_ms < 1500
 
 
 @both_loops
@@ -154,7 +159,7 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("kind", ENDLESS)
-async def test_a_never_ending_body_is_cut_at_the_cap(kind, little_memory):
+async def test_a_never_ending_body_is_cut_at_the_cap(kind, little_memory, no_grace):
     rest_of_head, piece = ENDLESS[kind]
 
     async def script(peer, reader, writer):
@@ -165,12 +170,11 @@ async def test_a_never_ending_body_is_cut_at_the_cap(kind, little_memory):
             await writer.drain()
 
     async with Peer(script) as peer:
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(20):
             attempt = await post_once(peer.url, a_request(timeout=30))
             await peer.hung_up.wait()
     assert attempt.outcome is Outcome.OK
     assert attempt.response_body == (b"x" if kind == "trailers" else b"x" * 4096)
-    assert attempt.duration_ms < 1500, "the cap ends it, not the grace"
 
 
 async def test_compressed_bodies_are_not_inflated(little_memory):
@@ -198,7 +202,7 @@ async def test_whatever_is_wrong_with_the_body_the_status_has_decided(answer, ke
     assert attempt.response_body == kept
 
 
-async def test_a_body_that_is_cut_by_a_reset_is_delivered():
+async def test_a_body_that_is_cut_by_a_reset_is_delivered(no_grace):
     async def script(peer, reader, writer):
         await peer.request(reader)
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc")
@@ -209,9 +213,9 @@ async def test_a_body_that_is_cut_by_a_reset_is_delivered():
         under_way = asyncio.create_task(sender.post(a_request(timeout=30)))
         await peer.wait_for_requests(1)
         peer.go_on.set()
-        attempt = await under_way
+        async with asyncio.timeout(20):
+            attempt = await under_way
     assert attempt.outcome is Outcome.OK
-    assert attempt.duration_ms < 1500
 
 
 async def test_informational_answers_come_before_the_real_one():
