@@ -15,11 +15,13 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the steady case (default 60)")
     parser.add_argument("--rate", type=float, default=200.0, help="its updates per second (default 200)")
+    parser.add_argument("--updates", type=int, default=20_000, help="a round of the throughput case (default 20,000)")
+    parser.add_argument("--rounds", type=int, default=5, help="its rounds (default 5)")
     parser.add_argument("--queued", type=int, default=1_000_000, help="deliveries of the backlog case (default 10^6)")
     given = parser.parse_args()
     cases: dict[str, Callable[[], str]] = {
         "steady": lambda: asyncio.run(steady.run(given.rate, given.seconds)),
-        "throughput": lambda: asyncio.run(throughput.run()),
+        "throughput": lambda: asyncio.run(throughput.run(given.updates, given.rounds)),
         "isolation": lambda: asyncio.run(isolation.run()),
         "backlog": lambda: asyncio.run(backlog.run(given.queued)),
         "postgres": lambda: asyncio.run(postgres.run(postgres.CASES, postgres.QUEUED)),

@@ -7,30 +7,30 @@ from contextlib import asynccontextmanager
 
 from bench.apparatus import PeerProcess, Played, peer, relay, spread, target
 
-UPDATES, ROUNDS, WINDOW = 20_000, 5, 2000
+WINDOW = 2000
 TARGETS = 10
 RATES = (50.0, 500.0, 2000.0)
 
 
-async def run() -> str:
+async def run(updates: int, rounds: int) -> str:
     storeless: list[Played] = []
     one_target: list[Played] = []
     ten_targets: list[Played] = []
     latency: dict[float, tuple[list[Played], list[Played]]] = {rate: ([], []) for rate in RATES}
     async with peer() as other:
-        for number in range(ROUNDS):
+        for number in range(rounds):
             async with script(other):
-                storeless.append(await other.play(f"script{number}", UPDATES, window=WINDOW))
+                storeless.append(await other.play(f"script{number}", updates, window=WINDOW))
                 for rate, (plain, _) in latency.items():
                     plain.append(await other.play(f"script{number}-{rate}", round(rate * 5), rate=rate))
             async with relay(other, [target("one", other.sinks["ok"])]):
-                one_target.append(await other.play(f"one{number}", UPDATES, window=WINDOW))
+                one_target.append(await other.play(f"one{number}", updates, window=WINDOW))
                 for rate, (_, durable) in latency.items():
                     durable.append(await other.play(f"one{number}-{rate}", round(rate * 5), rate=rate))
             async with relay(other, [target(f"target{index}", other.sinks["ok"]) for index in range(TARGETS)]):
-                ten_targets.append(await other.play(f"ten{number}", UPDATES // 4, window=WINDOW, copies=TARGETS))
+                ten_targets.append(await other.play(f"ten{number}", updates // 4, window=WINDOW, copies=TARGETS))
     lines = [
-        f"throughput: {UPDATES} updates a round, {ROUNDS} rounds, window {WINDOW}",
+        f"throughput: {updates} updates a round, {rounds} rounds, window {WINDOW}",
         f"  storeless script {_rate(storeless)}",
         f"  relay, 1 target  {_rate(one_target)}, ratio {_ratio(one_target, storeless)}",
         f"  relay, 10 targets {_rate(ten_targets)} updates, "
