@@ -17,8 +17,8 @@ _INTRODUCTION: Final = """\
 # Configuration
 
 One YAML file, `config.yaml` unless `-c` or `HOUDINI_RELAY_CONFIG` says otherwise. `config.example.yaml` shows every
-key; this page lists them with their bounds. `houdini-relay init` writes a file to begin with, `houdini-relay check` judges
-one without starting anything. Editors that speak YAML complete and check keys by the JSON Schema that
+key; this page lists them with their bounds. `houdini-relay init` writes a file to begin with, and `houdini-relay check`
+judges one without starting anything. Editors that speak YAML complete and check keys by the JSON Schema that
 `houdini-relay schema > config.schema.json` prints, with `# yaml-language-server: $schema=config.schema.json` as the
 file's first line.
 
