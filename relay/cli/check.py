@@ -109,9 +109,9 @@ async def _reach(settings: Settings, send_test: bool) -> _Reached:
                 return hosts, None
             return hosts, await _send_test(target, lookup, clock, settings.upstream.partner_id)
 
-    urls = (settings.upstream.websocket_url, settings.upstream.rest_url)
+    parts = {"WebSocket": settings.upstream.websocket_url, "REST": settings.upstream.rest_url}
     try:
-        upstream = await asyncio.gather(*(trials.upstream(url) for url in urls))
+        upstream = await asyncio.gather(*(trials.upstream(what, url) for what, url in parts.items()))
         steps = await rehearse(settings.upstream, clock, __version__) if _fine(upstream) else []
         found = await asyncio.gather(*map(one, settings.targets))
         trouble = await trouble_of(settings.store.url)
@@ -152,7 +152,7 @@ def _document(settings: Settings, reached: _Reached | None) -> dict[str, Any]:
 
 
 def _lines(settings: Settings, reached: _Reached | None, path: Path) -> list[str]:
-    verdict = "fine" if reached is None or reached.ok else "fine, but not everything answers as it must"
+    verdict = "fine" if reached is None or reached.ok else "the configuration is fine, but not everything answers"
     lines = [f"{path}: {verdict}", f"  upstream  {settings.upstream.websocket_url}"]
     lines += _trial_lines(() if reached is None else reached.upstream)
     lines += [_found(step.ok, f"{step.what}: {step.found}") for step in (() if reached is None else reached.steps)]
@@ -174,6 +174,8 @@ def _trial_lines(trials: Sequence[Trial]) -> list[str]:
         if trial.addresses and trial.addresses != (trial.host,):
             where += f" ({', '.join(trial.addresses)})"
         lines.append(_found(trial.problem is None, where if trial.problem is None else f"{where}: {trial.problem}"))
+        if trial.advice is not None:
+            lines.append(wrapped("              -> ", trial.advice))
     return lines
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,9 @@ _REAL: Final = (
     "${HOUDINI_SECRET}",
 )
 _LISTENER: Final = "http://127.0.0.1:8789/"
+_LISTENER_PORT: Final = 8789
+"""Where `houdini-relay listen` is when no port is named."""
+_LOOPBACK: Final = re.compile(r"http://(?:127\.0\.0\.1|localhost):(\d+)(?:/.*)?")
 _EXAMPLE: Final = "https://shop.example.com/hooks/houdini"
 _HEAD: Final = """\
 # houdini-relay: HoudiniSwap's order updates as signed webhooks. Made by `houdini-relay init`.
@@ -51,6 +55,7 @@ admin:
 
 targets:
 """
+_IGNORE: Final = "# No secret goes into a repository.\n*\n"
 _TARGET: Final = """\
   - name: {}
     url: {}
@@ -84,6 +89,8 @@ def init(config_path: Path, targets: tuple[str, ...], simulator: bool) -> None:
     _judge(text, config_path)
     _refuse_to_overwrite([config_path, *files.values()])
     wanted = [(file, new_secret(os.urandom(32)) + "\n", 0o600) for file in files.values()]
+    if not os.path.lexists(ignore := folder / ".gitignore"):
+        wanted.append((ignore, _IGNORE, 0o644))
     _write_all(folder, [*wanted, (config_path, text, 0o644)])
     click.echo("\n".join(_next_steps(config_path, chosen, simulator)))
 
@@ -134,7 +141,7 @@ def _refuse_to_overwrite(files: Sequence[Path]) -> None:
     if there:
         raise UsageError(
             f"nothing was written: {', '.join(there)} {'is' if len(there) == 1 else 'are'} there already; "
-            "move it away, or name another configuration with -c"
+            f"move {'it' if len(there) == 1 else 'them'} away, or name another configuration with -c"
         )
 
 
@@ -162,9 +169,12 @@ def _next_steps(config_path: Path, chosen: Mapping[str, str], simulator: bool) -
     steps: list[str] = []
     if simulator:
         steps.append("in another terminal:   houdini-relay simulate")
-        first = shlex.quote(str(folder / next(iter(chosen))))
-        if _LISTENER in chosen.values():
-            steps.append(f'in a third one:        houdini-relay listen --secret "$(cat {first})"')
+        for name, url in chosen.items():
+            if (loopback := _LOOPBACK.fullmatch(url)) is None:
+                continue
+            port = "" if int(loopback[1]) == _LISTENER_PORT else f" --port {loopback[1]}"
+            file = shlex.quote(str(folder / name))
+            steps.append(f'in one more, {name}:\n       houdini-relay listen{port} --secret "$(cat {file})"')
     else:
         if _EXAMPLE in chosen.values():
             steps.append(f"put your receiver's address into {config_path}")

@@ -167,6 +167,7 @@ async def _simulate(port: int, orders: int, rate: float, seed: int | None) -> No
                 secret=_UPSTREAM_SECRET,
             )
         )
+        click.echo("# next, in another terminal:\n#   houdini-relay listen\n")
         click.echo(f'# control: curl -d \'{{"actions":["drop"]}}\' http://127.0.0.1:{upstream.port}/control/faults')
         player = Player(world, orders=orders, rate=rate, rng=rng, clock=clock)
         await _until_interrupted(_play(player, stop), stop)
@@ -208,6 +209,7 @@ async def _listen(port: int, secrets: list[str], trouble: Misbehaviour, as_json:
             click.echo(f"    secrets: [{secrets[0] if made_up else '...the one you gave'}]\n")
             if made_up:
                 click.echo(f"# made up for this run; next time:\n#   houdini-relay listen --secret {secrets[0]}\n")
+            click.echo("# when the configuration has both halves, in another terminal:\n#   houdini-relay run\n")
             click.echo(ARRIVAL_HEADINGS)
         await _until_interrupted(_wait(stop), stop)
     finally:

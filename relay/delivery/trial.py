@@ -20,6 +20,15 @@ from relay.model import FailureKind
 from relay.secret import Secret
 
 _PORTS: Final = {"https": 443, "wss": 443, "http": 80, "ws": 80}
+_ADVICE: Final = {
+    FailureKind.DNS: "correct the name in its URL, or see why this machine cannot look it up",
+    FailureKind.CONNECT: "start what should listen there, or correct host and port; a firewall may be between",
+    FailureKind.PROXY: "see the proxy's own log: it was reached and did not let us through",
+    FailureKind.TLS: "renew its certificate, or trust its authority: tls.ca_file for a target, the system's for upstream",
+    FailureKind.RESET: "see what closes connections there: a firewall, a proxy, or TLS where none is spoken",
+    FailureKind.TIMEOUT: "see whether a firewall drops what this machine sends, and whether host and port are right",
+}
+"""Where the problem does not say itself what to do."""
 _ANYWHERE: Final = Rules(False, (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")))
 
 
@@ -28,16 +37,18 @@ class Trial:
     """What came of trying one host.
 
     Attributes:
-        what: `target`, `token server` or `upstream`.
+        what: `target`, `token server`, `upstream WebSocket` or `upstream REST`.
         host: its name; the proxy's where there is one, since that is what is dialled.
         addresses: what the name was resolved to; empty when it was not.
         problem: `kind: detail`, as an attempt would say it; None when the connection stood.
+        advice: what to do about it, None where the problem says it itself.
     """
 
     what: str
     host: str
     addresses: tuple[str, ...]
     problem: str | None
+    advice: str | None = None
 
 
 class Trials:
@@ -58,12 +69,12 @@ class Trials:
             found.append(await self._read_and_dial("token server", there, token_server=True))
         return found
 
-    async def upstream(self, url: str) -> Trial:
-        """A host of the upstream, which may have any address. Never raises but when cancelled."""
+    async def upstream(self, what: str, url: str) -> Trial:
+        """A host of the upstream, which may have any address; `what` is its part, `WebSocket` or `REST`. Never raises but when cancelled."""
         parsed = parse_url(url, tuple(_PORTS))
         tls = await asyncio.to_thread(ssl.create_default_context) if _is_secure(parsed) else None
         hop = Hop(parsed.host, parsed.port or _PORTS[parsed.scheme], tls, _ANYWHERE)
-        return await self._dial("upstream", Route(hop, hop.authority, "/"))
+        return await self._dial(f"upstream {what}", Route(hop, hop.authority, "/"))
 
     async def _read_and_dial(self, what: str, target: TargetSettings, *, token_server: bool = False) -> Trial:
         try:
@@ -77,16 +88,18 @@ class Trials:
         progress = Progress(self._clock.mono() + self._timeout)
         addresses: tuple[str, ...] = ()
         problem: str | None = None
+        kind: FailureKind | None = None
         try:
             async with asyncio.timeout(self._timeout):
                 addresses = tuple(map(str, await self._lookup.resolve(dialled.host, dialled.port)))
                 connection = await Dialer(route, self._lookup, self._clock, self._user_agent).dial(progress)
                 connection.abort()
         except AttemptFailed as failure:
-            problem = error_text(failure.kind, failure.detail)
+            kind, problem = failure.kind, error_text(failure.kind, failure.detail)
         except TimeoutError:
-            problem = error_text(FailureKind.TIMEOUT, f"no answer within {self._timeout:g} s: {progress.phase}")
-        return Trial(what, dialled.host, addresses, problem)
+            kind = FailureKind.TIMEOUT
+            problem = error_text(kind, f"no answer within {self._timeout:g} s: {progress.phase}")
+        return Trial(what, dialled.host, addresses, problem, None if kind is None else _ADVICE.get(kind))
 
 
 def _token_route(target: TargetSettings) -> Route:

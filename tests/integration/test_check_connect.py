@@ -58,8 +58,8 @@ def test_every_step_is_taken_and_nothing_is_posted(tmp_path, servers):
     assert result.exit_code == 0, result.output
     assert f"{path}: fine\n" in result.output
     assert found(result) == [
-        "fine: upstream 127.0.0.1",
-        "fine: upstream 127.0.0.1",
+        "fine: upstream WebSocket 127.0.0.1",
+        "fine: upstream REST 127.0.0.1",
         "fine: credentials: accepted by the WebSocket",
         "fine: subscription: to all orders, acknowledged",
         "fine: REST: it lists 0 order(s), the last 48 h",
@@ -105,7 +105,7 @@ def test_wrong_credentials_are_told_from_a_host_that_is_away(tmp_path, servers):
     assert "CANARY" not in wrong.output
     away = check(config(tmp_path, upstream, target, websocket=f"ws://127.0.0.1:{closed_port()}/ws"), "--connect")
     assert away.exit_code == 1
-    assert found(away)[0] == "FAILED: upstream 127.0.0.1: connect: Connection refused"
+    assert found(away)[0].startswith("FAILED: upstream WebSocket 127.0.0.1: connect: Connection refused -> start what")
     assert not any("credentials" in line for line in found(away))
 
 
@@ -129,7 +129,7 @@ def test_what_cannot_be_reached_is_named_and_the_exit_code_says_so(tmp_path, ser
     result = check(path, "--connect", "--send-test")
     machine = check(path, "--connect", "--json")
     assert result.exit_code == machine.exit_code == 1
-    assert "fine, but not everything answers as it must" in result.output
+    assert "the configuration is fine, but not everything answers" in result.output
     assert "FAILED: token server 127.0.0.1: connect: Connection refused" in result.output
     assert all(len(line) <= 80 or "/" in line for line in result.output.splitlines())
     document = json.loads(machine.output)
@@ -189,6 +189,14 @@ async def test_a_name_that_does_not_exist_and_one_that_never_answers():
     assert problem.startswith("timeout: no answer within 0.1 s")
 
 
+async def test_what_to_do_is_said_once():
+    run = Trials(Names(shop_example_com=["10.0.0.7"]), SystemClock(), "0", 5.0)
+    (unknown,) = await run.target(a_target("https://nowhere.example.com/"))
+    (forbidden,) = await run.target(a_target("https://shop.example.com/"))
+    assert unknown.advice.startswith("correct the name")
+    assert forbidden.advice is None  # its problem names the key to set
+
+
 async def test_a_certificate_file_that_is_missing_is_told():
     target = a_target("https://shop.example.com/", tls={"ca_file": "/nowhere/ca.pem"})
     ((*_, problem),) = await tried(target, Names(shop_example_com=["127.0.0.1"]))
@@ -198,9 +206,9 @@ async def test_a_certificate_file_that_is_missing_is_told():
 async def test_the_upstream_may_have_any_address():
     async with Forbidden() as listener:
         trial = await Trials(Names(up_example_com=["127.0.0.1"]), SystemClock(), "0", 5.0).upstream(
-            f"ws://up.example.com:{listener.port}/ws"
+            "WebSocket", f"ws://up.example.com:{listener.port}/ws"
         )
-    assert (trial.what, trial.problem) == ("upstream", None)
+    assert (trial.what, trial.problem) == ("upstream WebSocket", None)
 
 
 @pytest.mark.parametrize("option", ["--connect", "--send-test", "--json"])

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,28 @@ def test_it_fits_a_terminal() -> None:
     for number, arguments in enumerate((["--simulator"], [])):
         output = run(*arguments, *(["-c", "b.yaml", "--target", "b=https://b.example"] if number else [])).output
         assert all(len(line) <= 80 for line in output.splitlines())
+
+
+def test_every_receiver_on_this_machine_gets_its_command() -> None:
+    urls = ("shop=http://127.0.0.1:8789/", "ledger=http://localhost:8790/in", "far=https://far.example/")
+    output = run("--simulator", *(one for url in urls for one in ("--target", url))).output
+    assert 'houdini-relay listen --secret "$(cat secrets/shop)"' in output
+    assert 'houdini-relay listen --port 8790 --secret "$(cat secrets/ledger)"' in output
+    assert "cat secrets/far" not in output
+
+
+def test_no_secret_ends_up_in_a_repository(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    assert run().exit_code == 0
+    seen = subprocess.run(["git", "status", "--short", "-uall"], capture_output=True, text=True, check=True).stdout
+    assert seen.split() == ["??", "config.yaml"]
+
+
+def test_what_a_repository_ignores_is_left_to_whoever_said_so() -> None:
+    Path("secrets").mkdir()
+    Path("secrets/.gitignore").write_text("mine")
+    assert run().exit_code == 0
+    assert Path("secrets/.gitignore").read_text() == "mine"
 
 
 def test_the_files_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
