@@ -24,7 +24,7 @@ _ADVICE: Final = {
     FailureKind.DNS: "correct the name in its URL, or see why this machine cannot look it up",
     FailureKind.CONNECT: "start what should listen there, or correct host and port; a firewall may be between",
     FailureKind.PROXY: "see the proxy's own log: it was reached and did not let us through",
-    FailureKind.TLS: "renew its certificate, or trust its authority: tls.ca_file for a target, the system's for upstream",
+    FailureKind.TLS: "renew its certificate, or trust who issued it: tls.ca_file for a target, the system for upstream",
     FailureKind.RESET: "see what closes connections there: a firewall, a proxy, or TLS where none is spoken",
     FailureKind.TIMEOUT: "see whether a firewall drops what this machine sends, and whether host and port are right",
 }
@@ -70,7 +70,12 @@ class Trials:
         return found
 
     async def upstream(self, what: str, url: str) -> Trial:
-        """A host of the upstream, which may have any address; `what` is its part, `WebSocket` or `REST`. Never raises but when cancelled."""
+        """A host of the upstream, which may have any address. Never raises but when cancelled.
+
+        Args:
+            what: which of them, `WebSocket` or `REST`.
+            url: as configured.
+        """
         parsed = parse_url(url, tuple(_PORTS))
         tls = await asyncio.to_thread(ssl.create_default_context) if _is_secure(parsed) else None
         hop = Hop(parsed.host, parsed.port or _PORTS[parsed.scheme], tls, _ANYWHERE)

@@ -1,6 +1,7 @@
 """Documents that lag fail."""
 
 import re
+import shlex
 from pathlib import Path
 
 import click
@@ -74,6 +75,21 @@ def test_every_command_is_mentioned_and_every_mentioned_command_exists():
     firsts = {name.split()[0] for name in known}
     for mentioned in re.findall(r"`houdini-relay ([a-z]+)", text):
         assert mentioned in firsts, mentioned
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
+def test_what_a_newcomer_copies_is_understood(page: str):
+    blocks = re.findall(r"```sh\n(.+?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    copied = [line for line in lines if line.startswith("houdini-relay ")]
+    assert len(copied) >= 8
+    for line in copied:
+        _, name, *arguments = shlex.split(line, comments=True)
+        if name == "--version":
+            continue
+        command = cli.main.get_command(click.Context(cli.main), name)
+        assert command is not None, line
+        command.make_context(name, arguments)  # raises what a user would be told
 
 
 def test_notices_are_named_as_the_configuration_knows_them():

@@ -89,6 +89,9 @@ async def test_a_newcomer_gets_there_by_the_page_alone(tmp_path: Path):
         assert code == 1
         assert "FAILED: target 127.0.0.1: connect: Connection refused" in said
         assert said.count("FAILED") == 1, said
+        assert "-> start what should listen there" in said
+        assert "#   houdini-relay listen" in upstream.read_text()
+        assert "#   houdini-relay run" in shop.read_text()
         await here.begin("run")
         await until(lambda: delivered(shop) >= 5, 40, pause=0.1)
         code, said = await here.run("status")

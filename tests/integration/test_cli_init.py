@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from support.needs import require_tool
 
 from relay.cli import main
 from relay.config import Settings, load
@@ -70,6 +71,7 @@ def test_every_receiver_on_this_machine_gets_its_command() -> None:
 
 
 def test_no_secret_ends_up_in_a_repository(tmp_path: Path) -> None:
+    require_tool("git")
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
     assert run().exit_code == 0
     seen = subprocess.run(["git", "status", "--short", "-uall"], capture_output=True, text=True, check=True).stdout
