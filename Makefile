@@ -18,7 +18,7 @@ PROVE = PYTHONPATH=tests:tests/e2e $(BIN)/python -m
 LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
        --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
-.PHONY: demo test machine check fmt bench crash chaos soak lock package install docs sbom audit clean
+.PHONY: demo test machine check rules units fmt bench crash chaos soak lock package install docs sbom audit clean
 
 $(STAMP): constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -29,19 +29,20 @@ $(STAMP): constraints.txt pyproject.toml
 demo: $(STAMP)  ## simulator + daemon + verifying receiver on loopback, ends with a verdict
 	@$(BIN)/houdini-relay demo $(DEMO_ARGS)
 
-check: $(STAMP)  ## fast: lint, types, contracts, unit tests
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-	$(BIN)/pytest -q tests/unit tests/architecture
+check: $(STAMP)  ## fast: lint, types, contracts and, beside them, unit tests
+	@$(MAKE) --no-print-directory -j2 rules units
 
-test: $(STAMP)  ## everything but what needs a whole machine
+test: rules  ## everything but what needs a whole machine
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not machine"
+
+rules: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not machine"
+
+units: $(STAMP)
+	$(BIN)/pytest -q --hypothesis-profile=quick tests/unit tests/architecture
 
 machine: $(STAMP)  ## units under a real systemd, the container image, installing, receivers in every language
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m machine

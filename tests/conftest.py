@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 import structlog
 from blockbuster import blockbuster_ctx
+from hypothesis import settings
 from support.needs import require_tool
 
 from relay import log
+
+# For `make check`; everything else looks at a hundred examples where a test does not say how many.
+settings.register_profile("quick", max_examples=20)
 
 
 @pytest.hookimpl(trylast=True)

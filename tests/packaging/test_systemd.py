@@ -74,7 +74,7 @@ def site(debian_tree: Path, source: Path, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("site")
     with stand_ins(folder) as around, booted(debian_tree, folder) as machine:
         made = Site(machine, around)
-        clone = machine.root / "root/clone"
+        clone = machine.root / "usr/src/houdini-relay"
         shutil.copytree(source, clone)
         (clone / "config.yaml").write_text(made.config(PLAIN), encoding="utf-8")
         (clone / "eu.yaml").write_text(made.config(EU), encoding="utf-8")
@@ -82,7 +82,9 @@ def site(debian_tree: Path, source: Path, tmp_path_factory: pytest.TempPathFacto
         put(machine, "/etc/systemd/system/houdini-relay.service.d/override.conf", more)
         put(machine, "/etc/houdini-relay/orders-secret", WEBHOOK_SECRET + "\n", mode="0600")
         for block in documented_steps():
-            machine.run("sh", "-ec", f"umask 077; cd /root/clone; {block}", text=around.upstream["secret"] + "\n")
+            machine.run(
+                "sh", "-ec", f"umask 077; cd /usr/src/houdini-relay; {block}", text=around.upstream["secret"] + "\n"
+            )
         put(machine, "/etc/houdini-relay/us.yaml", made.config(US))
         put(machine, "/etc/houdini-relay/us.houdini-secret", "not-the-secret\n", mode="0600")
         yield made
