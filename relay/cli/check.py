@@ -154,16 +154,17 @@ def _document(settings: Settings, reached: _Reached | None) -> dict[str, Any]:
 def _lines(settings: Settings, reached: _Reached | None, path: Path) -> list[str]:
     verdict = "fine" if reached is None or reached.ok else "the configuration is fine, but not everything answers"
     lines = [f"{path}: {verdict}", f"  upstream  {settings.upstream.websocket_url}"]
-    lines += _trial_lines(() if reached is None else reached.upstream)
-    lines += [_found(step.ok, f"{step.what}: {step.found}") for step in (() if reached is None else reached.steps)]
+    if reached is not None:
+        lines += _trial_lines(reached.upstream)
+        lines += [_found(step.ok, step.found) for step in reached.steps]
     lines.append(f"  store     {shown_url(settings.store.url)}")
     if reached is not None and (reached.store is not None or is_shared(settings.store.url)):
         lines.append(_found(reached.store is None, reached.store or "the database can be used"))
     for target in settings.targets:
         lines.append(f"  target    {target.name} -> {target.url_redacted}")
-        lines += _trial_lines(() if reached is None else reached.targets[target.name])
-        if reached is not None and target.name in reached.tests:
-            lines.append(_test_line(reached.tests[target.name]))
+        if reached is not None:
+            lines += _trial_lines(reached.targets[target.name])
+            lines += [_test_line(reached.tests[target.name])] if target.name in reached.tests else []
     return lines
 
 

@@ -15,18 +15,22 @@ from relay.config import InvalidConfig, parse
 from relay.config.schema import render
 from relay.delivery.signer import new_secret
 from relay.errors import UsageError
+from relay.simulator.defaults import PARTNER, RECEIVER_PORT, UPSTREAM_PORT, UPSTREAM_SECRET
 
 _FOLDER: Final = "secrets"
-_SIMULATOR: Final = ("ws://127.0.0.1:8788/v2/ws", "http://127.0.0.1:8788/v2", "demo-partner", "demo-secret")
+_SIMULATOR: Final = (
+    f"ws://127.0.0.1:{UPSTREAM_PORT}/v2/ws",
+    f"http://127.0.0.1:{UPSTREAM_PORT}/v2",
+    PARTNER,
+    UPSTREAM_SECRET,
+)
 _REAL: Final = (
     "wss://partner-api.houdiniswap.com/v2/ws",
     "https://api-partner.houdiniswap.com/v2",
     "${HOUDINI_PARTNER_ID}",
     "${HOUDINI_SECRET}",
 )
-_LISTENER: Final = "http://127.0.0.1:8789/"
-_LISTENER_PORT: Final = 8789
-"""Where `houdini-relay listen` is when no port is named."""
+_LISTENER: Final = f"http://127.0.0.1:{RECEIVER_PORT}/"
 _LOOPBACK: Final = re.compile(r"http://(?:127\.0\.0\.1|localhost):(\d+)(?:/.*)?")
 _EXAMPLE: Final = "https://shop.example.com/hooks/houdini"
 _HEAD: Final = """\
@@ -77,8 +81,8 @@ _TARGET: Final = """\
 def init(config_path: Path, targets: tuple[str, ...], simulator: bool) -> None:
     """Write a configuration to begin with, and a secret for each target.
 
-    The secrets lie in files of their own beside it, in secrets/, which only you
-    can read. Nothing that is there already is overwritten.
+    The secrets lie in files of their own beside it, in secrets/. Only you can
+    read what is written, and nothing that is there already is overwritten.
 
     Exit code 2 if a file is there already or a target is not one.
     """
@@ -91,7 +95,8 @@ def init(config_path: Path, targets: tuple[str, ...], simulator: bool) -> None:
     wanted = [(file, new_secret(os.urandom(32)) + "\n", 0o600) for file in files.values()]
     if not os.path.lexists(ignore := folder / ".gitignore"):
         wanted.append((ignore, _IGNORE, 0o644))
-    _write_all(folder, [*wanted, (config_path, text, 0o644)])
+    # The address of a target may be a secret, too.
+    _write_all(folder, [*wanted, (config_path, text, 0o600)])
     click.echo("\n".join(_next_steps(config_path, chosen, simulator)))
 
 
@@ -111,10 +116,10 @@ def _chosen(targets: Sequence[str], simulator: bool) -> dict[str, str]:
     chosen: dict[str, str] = {}
     for one in targets:
         name, separator, url = one.partition("=")
-        if not separator or not name or not url:
-            raise UsageError(f"--target {one}: write NAME=URL, as in shop=https://shop.example.com/hooks/houdini")
+        if not separator or not name or not url:  # not shown: a URL may be a secret
+            raise UsageError("--target: write NAME=URL, as in shop=https://shop.example.com/hooks/houdini")
         if name in chosen:
-            raise UsageError(f"--target {one}: there is a target {name} already; names are unique")
+            raise UsageError(f"--target: there is a target {name} already; names are unique")
         chosen[name] = url
     return chosen
 
@@ -172,7 +177,7 @@ def _next_steps(config_path: Path, chosen: Mapping[str, str], simulator: bool) -
         for name, url in chosen.items():
             if (loopback := _LOOPBACK.fullmatch(url)) is None:
                 continue
-            port = "" if int(loopback[1]) == _LISTENER_PORT else f" --port {loopback[1]}"
+            port = "" if int(loopback[1]) == RECEIVER_PORT else f" --port {loopback[1]}"
             file = shlex.quote(str(folder / name))
             steps.append(f'in one more, {name}:\n       houdini-relay listen{port} --secret "$(cat {file})"')
     else:

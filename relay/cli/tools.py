@@ -16,6 +16,7 @@ from relay.cli.show import ARRIVAL_HEADINGS, DemoScreen, describe_arrival
 from relay.clock import SystemClock, system_rng
 from relay.delivery.signer import new_ed25519_pair, new_secret
 from relay.errors import UsageError
+from relay.simulator.defaults import PARTNER, RECEIVER_PORT, UPSTREAM_PORT, UPSTREAM_SECRET
 from relay.simulator.demo import Demo
 from relay.simulator.player import Player
 from relay.simulator.receiver import Arrival, Misbehaviour, Receiver
@@ -24,8 +25,6 @@ from relay.simulator.verdict import Verdict
 from relay.simulator.world import World
 
 _INTERRUPTED: Final = 130
-_PARTNER: Final = "demo-partner"
-_UPSTREAM_SECRET: Final = "demo-secret"  # noqa: S105 - of the simulator, which anyone may use
 _SNIPPET: Final = """\
 upstream:
   websocket_url: {websocket_url}
@@ -73,7 +72,9 @@ def demo(ctx: click.Context, orders: int, rate: float, calm: bool, keep_running:
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=8788, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=UPSTREAM_PORT, show_default=True, help="0 takes a free one."
+)
 @click.option("--orders", type=click.IntRange(0, 1_000_000), default=1000, show_default=True, help="Orders to play.")
 @click.option("--rate", type=click.FloatRange(0.01, 5000), default=2, show_default=True, help="Updates per second.")
 @click.option("--seed", type=int, default=None, help="Play the same lives every time.")
@@ -89,7 +90,9 @@ def simulate(port: int, orders: int, rate: float, seed: int | None) -> None:
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=8789, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=RECEIVER_PORT, show_default=True, help="0 takes a free one."
+)
 @click.option("--secret", "secrets", multiple=True, envvar="RELAY_WEBHOOK_SECRET", show_envvar=True,
               help="whsec_... that may sign; repeat it for several. One is made up when none is given.")  # fmt: skip
 @click.option("--fail-rate", type=click.FloatRange(0, 1), default=0, show_default=True, help="Share that fails.")
@@ -154,7 +157,7 @@ async def _simulate(port: int, orders: int, rate: float, seed: int | None) -> No
     if seed is not None:
         rng.seed(seed)
     world = World(clock, rng)
-    upstream = SimulatedUpstream(world, partner_id=_PARTNER, secret=_UPSTREAM_SECRET)
+    upstream = SimulatedUpstream(world, partner_id=PARTNER, secret=UPSTREAM_SECRET)
     await _start(upstream.start("127.0.0.1", port), port)
     stop = asyncio.Event()
     try:
@@ -163,8 +166,8 @@ async def _simulate(port: int, orders: int, rate: float, seed: int | None) -> No
             _SNIPPET.format(
                 websocket_url=upstream.websocket_url,
                 rest_url=upstream.rest_url,
-                partner=_PARTNER,
-                secret=_UPSTREAM_SECRET,
+                partner=PARTNER,
+                secret=UPSTREAM_SECRET,
             )
         )
         click.echo("# next, in another terminal:\n#   houdini-relay listen\n")

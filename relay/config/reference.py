@@ -123,8 +123,8 @@ def leaf_of(metadata: Any) -> Leaf | None:
 
 
 def item_leaf(annotation: Any) -> Leaf | None:
-    """The leaf of a list's items."""
-    for inner in get_args(annotation):
+    """The leaf of a list's items, or of a mapping's values."""
+    for inner in reversed(get_args(annotation)):
         if get_origin(inner) is Annotated:
             return leaf_of(inner.__metadata__)
     return None

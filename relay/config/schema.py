@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final, get_args, get_origin
+from typing import Any, Final, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -56,8 +56,6 @@ def _shape(field: FieldInfo) -> Shape:
         if get_origin(field.annotation) is tuple:
             return {"type": "array", "items": _section(inner), "minItems": 1}
         return _or_nothing(_section(inner)) if not field.is_required() else _section(inner)
-    if get_origin(field.annotation) is dict:
-        item = leaf_of(get_args(field.annotation)[1].__metadata__)
     if item is None:
         raise TypeError(f"no schema for a setting of this kind: {field}")
     if get_origin(field.annotation) is dict:
@@ -82,14 +80,11 @@ def _default(field: FieldInfo) -> Any:
     value = field.get_default(call_default_factory=True, validated_data={})
     leaf, item = leaf_of(field.metadata), item_leaf(field.annotation)
     if leaf is not None and value is not None:
-        return value if isinstance(value, (bool, int)) else _number_or_text(leaf, value)
+        as_it_is = isinstance(value, (bool, int)) or leaf.shape.get("type") == "number"
+        return value if as_it_is else leaf.show(value)
     if isinstance(value, tuple) and value and item is not None:
         return [item.show(one) for one in value]
     return None
-
-
-def _number_or_text(leaf: Leaf, value: Any) -> Any:
-    return value if leaf.shape.get("type") == "number" else leaf.show(value)
 
 
 def render() -> str:

@@ -17,6 +17,7 @@ import yaml
 
 from relay.clock import Clock
 from relay.simulator.child import RUN_RELAY, ChildFailed, RelayProcess, free_port
+from relay.simulator.defaults import PARTNER
 from relay.simulator.faults import Action
 from relay.simulator.player import Player
 from relay.simulator.receiver import Arrival, Receiver
@@ -25,7 +26,6 @@ from relay.simulator.verdict import History, Verdict, judge
 from relay.simulator.world import World
 
 _TARGET: Final = "shop"
-_PARTNER: Final = "demo-partner"
 _BORN_BEFORE: Final = 5
 _OUTAGE_AT: Final = 0.3
 _OUTAGE_SECONDS: Final = 3.0
@@ -90,7 +90,7 @@ class Demo:
         self._admin_port = free_port()
         self._acknowledged: set[tuple[str, int]] = set()
         self._player = Player(self.world, orders=orders, rate=rate, rng=rng, clock=clock)
-        self._upstream = SimulatedUpstream(self.world, partner_id=_PARTNER, secret=self._upstream_secret)
+        self._upstream = SimulatedUpstream(self.world, partner_id=PARTNER, secret=self._upstream_secret)
         self.receiver = Receiver([self._webhook_secret], clock=clock, rng=rng, on_arrival=self._note)
         self.metrics_url = f"http://127.0.0.1:{self._admin_port}/metrics"
         self.stop_requested = asyncio.Event()
@@ -141,7 +141,7 @@ class Demo:
             "upstream": {
                 "websocket_url": self._upstream.websocket_url,
                 "rest_url": self._upstream.rest_url,
-                "partner_id": _PARTNER,
+                "partner_id": PARTNER,
                 "secret": self._upstream_secret,
                 "heartbeat": {"interval": "5s", "timeout": "3s"},
                 "reconnect": {"initial": "200ms", "max": "2s"},

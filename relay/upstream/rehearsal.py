@@ -27,7 +27,7 @@ class Step:
 
     Attributes:
         what: `WebSocket`, `credentials`, `subscription` or `REST`.
-        found: what came of it, a sentence.
+        found: what came of it, a sentence that names the step.
         ok: whether a relay could go on from there.
     """
 
@@ -36,7 +36,7 @@ class Step:
     ok: bool
 
 
-_ACCEPTED: Final = Step("credentials", "accepted by the WebSocket", ok=True)
+_ACCEPTED: Final = Step("credentials", "credentials accepted by the WebSocket", ok=True)
 
 
 class _Nowhere:
@@ -46,7 +46,7 @@ class _Nowhere:
 
 
 async def rehearse(settings: UpstreamSettings, clock: Clock, version: str) -> list[Step]:
-    """Every step up to the first that fails, and REST. Never raises but when cancelled."""
+    """Every step up to the first that fails, and REST."""
     socket, rest = await asyncio.gather(_sign_in(settings, clock, version), _read_one(settings, clock, version))
     return [*socket, rest]
 
@@ -61,17 +61,17 @@ async def _sign_in(settings: UpstreamSettings, clock: Clock, version: str) -> li
         ends, errors = await until_first_ends(session=session.run(), subscribed=_subscribed(session))
     finally:
         await close_session(http)
+    if errors:  # an error of our own: what the upstream does ends a session with a word about it
+        raise errors[0]
     if session.subscribed.is_set():
         which = "all orders" if wanted is None else f"{len(wanted)} order(s)"
-        return [_ACCEPTED, Step("subscription", f"to {which}, acknowledged", ok=True)]
-    end = next((end for end in ends if end is not None), None)
-    if end is None:
-        return [Step("WebSocket", f"an error of our own: {type(errors[0]).__name__}", ok=False)]
+        return [_ACCEPTED, Step("subscription", f"subscription to {which} acknowledged", ok=True)]
+    end = next(end for end in ends if end is not None)
     if end.kind is EndKind.AUTH:
         return [Step("credentials", f"{end.detail}; {_CREDENTIALS}", ok=False)]
     if UpstreamState.CONNECTED in states:
-        return [Step("WebSocket", "opened", ok=True), Step("subscription", end.detail, ok=False)]
-    return [Step("WebSocket", end.detail, ok=False)]
+        return [Step("WebSocket", "WebSocket opened", ok=True), Step("subscription", end.detail, ok=False)]
+    return [Step("WebSocket", f"WebSocket: {end.detail}", ok=False)]
 
 
 async def _subscribed(session: Session) -> EpochEnd | None:
@@ -85,16 +85,12 @@ async def _read_one(settings: UpstreamSettings, clock: Clock, version: str) -> S
         async with asyncio.timeout(_AT_MOST):
             page = await api.list_page(page=1, pageSize=1)
     except BadCredentials as error:
-        return Step("REST", f"{_without_name(error)}; {_CREDENTIALS}", ok=False)
+        return Step("REST", f"{error}; {_CREDENTIALS}", ok=False)
     except RelayError as error:
-        return Step("REST", _without_name(error), ok=False)
+        return Step("REST", str(error), ok=False)
     except TimeoutError:
-        return Step("REST", f"no answer within {_AT_MOST:.0f} s", ok=False)
+        return Step("REST", f"REST: no answer within {_AT_MOST:.0f} s", ok=False)
     finally:
         await api.close()
-    known = "orders are listed" if page.total is None else f"it lists {page.total} order(s), the last 48 h"
+    known = "REST lists orders" if page.total is None else f"REST lists {page.total} order(s), the last 48 h"
     return Step("REST", known, ok=True)
-
-
-def _without_name(error: RelayError) -> str:
-    return str(error).removeprefix("REST: ")

@@ -43,6 +43,7 @@ def test_what_it_writes_is_a_configuration_and_only_we_can_read_the_secrets() ->
     assert all(secret.startswith("whsec_") for secret in secrets)
     assert stat.S_IMODE(os.stat("secrets").st_mode) == 0o700
     assert {stat.S_IMODE(os.stat(f"secrets/{name}").st_mode) for name in ("shop", "ledger")} == {0o600}
+    assert stat.S_IMODE(os.stat("config.yaml").st_mode) == 0o600  # a target's address may be a secret, too
     assert not any(secret in result.output + Path("config.yaml").read_text() for secret in secrets)
 
 
@@ -108,7 +109,7 @@ def test_what_is_there_stays_as_it_is(there: str) -> None:
 @pytest.mark.parametrize(
     ("target", "sentence"),
     [
-        ("ledger", "write NAME=URL"),
+        ("https://hooks.example.com/CANARY", "write NAME=URL"),
         ("=https://a.example", "write NAME=URL"),
         ("../x=https://a.example", "a target's name has 1 to 63"),
         ("shop=ftp://a.example", "https://"),
@@ -119,6 +120,7 @@ def test_a_target_that_is_none_is_refused_before_anything_is_written(target: str
     result = run("--target", target)
     assert result.exit_code == 2
     assert sentence in result.output
+    assert "CANARY" not in result.output
     assert not list(Path().iterdir())
 
 
