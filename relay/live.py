@@ -106,11 +106,14 @@ class Live:
         """How many listen."""
         return len(self._listeners)
 
-    def publish(self, kind: str, data: Mapping[str, Any]) -> None:
-        """Tell everybody who wants to know; only after a commit, and only from the event loop."""
+    def publish(self, kind: str, tell: Callable[[], Mapping[str, Any]]) -> None:
+        """Tell everybody who wants to know; only after a commit, and only from the event loop.
+
+        Mostly nobody listens: `tell` is only asked for what there is to be told when somebody does.
+        """
         self._number += 1
         if self._listeners:
-            happening = Happening(self._number, kind, data)
+            happening = Happening(self._number, kind, tell())
             for listener in self._listeners:
                 listener.tell(happening)
 

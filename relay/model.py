@@ -4,10 +4,12 @@ Pure: nothing here reads a clock, opens a socket or touches a database.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
+
+import msgspec
 
 LABELS: Final[Mapping[int, str]] = {
     -2: "INITIALIZING",
@@ -56,7 +58,12 @@ def event_type(code: int) -> str:
 def iso_utc(wall_ms: int) -> str:
     """RFC 3339 in UTC with milliseconds, as in `2026-11-22T07:04:50.123Z`."""
     seconds, millis = divmod(wall_ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{millis:03d}Z"
+    return f"{_iso_second(seconds)}.{millis:03d}Z"
+
+
+@lru_cache(maxsize=64)
+def _iso_second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 class Origin(StrEnum):
@@ -66,8 +73,7 @@ class Origin(StrEnum):
     BACKFILL = "backfill"
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """An order as seen once.
 
     Attributes:
@@ -95,8 +101,7 @@ class Snapshot:
     silent: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class OrderFacts:
+class OrderFacts(msgspec.Struct, frozen=True):
     """What an order's event says about its place in the order's life (the `relay` member)."""
 
     sequence: int
@@ -106,8 +111,7 @@ class OrderFacts:
     origin: Origin
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """One immutable change, once in the log.
 
     Attributes:
@@ -147,8 +151,7 @@ class DeadReason(StrEnum):
     OVERFLOW = "overflow"
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """One event for one target, claimed for an attempt.
 
     Attributes:
@@ -202,8 +205,7 @@ class FailureKind(StrEnum):
     PROTOCOL = "protocol"
 
 
-@dataclass(frozen=True, slots=True)
-class Timings:
+class Timings(msgspec.Struct, frozen=True):
     """How long each phase of an attempt took, in milliseconds; None for one that did not happen.
 
     `first_byte_ms` counts from the request being written to the status line being known.
@@ -215,8 +217,7 @@ class Timings:
     first_byte_ms: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True):
     """One POST of a delivery and its result.
 
     Attributes:
@@ -238,12 +239,11 @@ class Attempt:
     kind: FailureKind | None = None
     error: str | None = None
     response_body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     timings: Timings = Timings()
 
 
-@dataclass(frozen=True, slots=True)
-class KnownOrder:
+class KnownOrder(msgspec.Struct, frozen=True):
     """What is known of an order: its row in the projection.
 
     Attributes:
@@ -266,7 +266,7 @@ class KnownOrder:
     created: str | None
     silent: bool
     sequence: int = 0
-    status_counts: Mapping[int, int] = field(default_factory=dict)
+    status_counts: Mapping[int, int] = msgspec.field(default_factory=dict)
     last_frame: bytes | None = None
     frame_is_event: bool = False
 

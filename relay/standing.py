@@ -5,9 +5,11 @@ hands it to the decisions of the delivery room; it decides nothing itself but wh
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 EXPIRY_TRIES: Final = 5
 """Attempts, or probes of its target, that must have been in vain before age alone may end a delivery."""
@@ -40,8 +42,7 @@ class Resume(StrEnum):
     PAUSED_BY_CONFIG = "paused_by_config"
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """A target as a whole; all times are wall milliseconds.
 
     Attributes:
@@ -149,8 +150,7 @@ def has_expired(created_ms: int, attempts_made: int, standing: Standing, made_be
     return attempts_made >= EXPIRY_TRIES or probed
 
 
-@dataclass(frozen=True, slots=True)
-class Permit:
+class Permit(msgspec.Struct, frozen=True):
     """What may be claimed now.
 
     Attributes:

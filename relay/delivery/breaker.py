@@ -4,8 +4,10 @@ While a target fails, its deliveries wait and use up nothing; one probe at a tim
 and then the number of attempts at a time grows from one, because a receiver that has just come back is weak.
 """
 
-from dataclasses import dataclass, replace
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from relay.delivery import retry
 from relay.delivery.pacing import share
@@ -19,8 +21,7 @@ _DOUBLINGS: Final = 30
 _CLOCK_SLACK_MS: Final = 60_000
 
 
-@dataclass(frozen=True, slots=True)
-class BreakerPolicy:
+class BreakerPolicy(msgspec.Struct, frozen=True):
     """A target's settings, as far as they concern it as a whole.
 
     Attributes:
@@ -38,8 +39,7 @@ class BreakerPolicy:
     retry_after_max: float
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(msgspec.Struct, frozen=True):
     """What is under way at a target.
 
     Attributes:
@@ -78,9 +78,10 @@ def permits(standing: Standing, policy: BreakerPolicy, load: Load, now_ms: int) 
         if due_ms > now_ms:
             return Permit(0, look_again_ms=due_ms)
         free = 1
-    if load.tokens is not None and load.tokens < free:
-        return Permit(load.tokens, is_open and load.tokens > 0, load.token_ms)
-    return Permit(free, is_open)
+    if load.tokens == 0:
+        return Permit(0, look_again_ms=load.token_ms)
+    # While there is a token left, what is wanting is a delivery, and a delivery wakes.
+    return Permit(free if load.tokens is None else min(free, load.tokens), is_open)
 
 
 def throttled_until(standing: Standing, policy: BreakerPolicy, now_ms: int) -> int | None:

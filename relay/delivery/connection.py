@@ -41,7 +41,7 @@ class Connection(asyncio.Protocol):
         """That of the present or last exchange, None until its head is complete."""
         return self._reader.answer
 
-    async def exchange(self, request: bytes, body_grace_s: float) -> None:
+    async def exchange(self, request: bytes, timeout_s: float, body_grace_s: float) -> None:
         """Send a request and read its answer: `answer` is set once its head is complete.
 
         The body may take `body_grace_s` seconds more; whatever is wrong with it ends the exchange without error,
@@ -49,10 +49,16 @@ class Connection(asyncio.Protocol):
 
         Raises:
             AttemptFailed: the connection broke, or what came is no answer; kinds `reset`, `tls`, `protocol`.
+            TimeoutError: it took longer than `timeout_s` seconds.
         """
         self._reader.begin()
         self._body_grace_s = body_grace_s
-        await self._ask(request)
+        # A timer of its own costs a fifth of `asyncio.timeout`, which has to cancel a task.
+        limit = asyncio.get_running_loop().call_later(timeout_s, self._give_up)
+        try:
+            await self._ask(request)
+        finally:
+            limit.cancel()
 
     async def ask_for_tunnel(self, request: bytes) -> int:
         """Send a CONNECT request and read the head of its answer: its status. After a 2xx the tunnel begins.
@@ -79,6 +85,11 @@ class Connection(asyncio.Protocol):
             if self._grace is not None:
                 self._grace.cancel()
                 self._grace = None
+
+    def _give_up(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self.stuck_sending = self._unsent()
+            self._waiter.set_exception(TimeoutError())
 
     def retire(self) -> bool:
         """After an exchange, also one that was cut short: whether this can carry another one; else it is closed."""

@@ -1,5 +1,7 @@
 """What is told of a target's deliveries: metrics for every attempt, log lines for changes only."""
 
+from collections import deque
+from functools import cache, partial
 from typing import Any, Final
 
 import structlog
@@ -31,26 +33,33 @@ class Reporter:
         self._context = context
         self._board = board
         self._standing: Standing | None = None
+        self._breaker_changes: deque[tuple[Standing, Standing]] = deque(maxlen=CHANGES_A_MINUTE)
         self._error: str | None = None
         self._said_failing, self._said_at = False, -FLAPPING
+        # The library takes a lock and makes texts for each look-up of a series.
+        metrics = context.metrics
+        self._attempts = cache(partial(metrics.attempts.labels, target))
+        self._ended = cache(partial(metrics.deliveries.labels, target))
+        self._duration = metrics.attempt_duration.labels(target)
+        self._latency = metrics.delivery_latency.labels(target)
         self._deaths = Sampler(DEATHS_A_MINUTE, 60.0)
         self._changes = Sampler(CHANGES_A_MINUTE, 60.0)
 
     def settled(self, delivery: Delivery, settled: Settled) -> None:
         """Count an attempt whose outcome is committed."""
-        settlement, metrics = settled.settlement, self._context.metrics
+        settlement = settled.settlement
         attempt = settlement.attempt
-        metrics.attempts.labels(self._target, attempt.outcome.value).inc()
-        metrics.attempt_duration.labels(self._target).observe(attempt.duration_ms / 1000)
+        self._attempts(attempt.outcome.value).inc()
+        self._duration.observe(attempt.duration_ms / 1000)
         self._context.tracing.attempted(delivery, attempt)
         if settlement.status is not DeliveryStatus.PENDING:
-            metrics.deliveries.labels(self._target, settlement.status.value).inc()
+            self._ended(settlement.status.value).inc()
             now_ms = self._context.clock.wall_ms()
             self._context.tracing.ended(delivery, settlement.status, settlement.reason, now_ms)
         self._note_recent(delivery, attempt)
         if attempt.outcome is Outcome.OK:
             latency_ms = attempt.at_ms + attempt.duration_ms - delivery.event.at_ms
-            metrics.delivery_latency.labels(self._target).observe(max(0.0, latency_ms / 1000))
+            self._latency.observe(max(0.0, latency_ms / 1000))
             self._error = None
         else:
             self._error = attempt.error or f"status {attempt.status_code}"
@@ -58,20 +67,20 @@ class Reporter:
         if settlement.status is DeliveryStatus.DEAD:
             reason = settlement.reason.value if settlement.reason else None
             self._say_dead(delivery, reason)
-        self._context.board.live.publish("attempt", _told(delivery, settlement))
+        self._context.board.live.publish("attempt", partial(_told, delivery, settlement))
 
-    async def see(self, standing: Standing) -> None:
-        """Tell what has changed since this was last called."""
+    def see(self, standing: Standing) -> None:
+        """Tell what has changed since this was last called; a breaker's change waits for `say_breaker`."""
         before, self._standing = self._standing, standing
         if before is None or before == standing:
             return
         if (before.state, before.breaker) != (standing.state, standing.breaker):
             told = {"name": self._target, "state": standing.state, "breaker": standing.breaker.value}
-            self._context.board.live.publish("target", told)
+            self._context.board.live.publish("target", lambda: told)
         if before.parked_ms is None and standing.parked_ms is not None:
             self._say_parked(standing)
         if before.breaker is not standing.breaker:
-            await self._say_breaker(before, standing)
+            self._breaker_changes.append((before, standing))
         elif _is_slower(before, standing, self._context.clock.wall_ms()):
             self._say_slowed(standing)
 
@@ -81,6 +90,11 @@ class Reporter:
         latency_ms = attempt.at_ms + attempt.duration_ms - since_ms
         recent, now = self._context.board.recent, self._context.clock.mono()
         recent.note(self._target, attempt.outcome is Outcome.OK, latency_ms, now)
+
+    async def say_breaker(self) -> None:
+        """Tell of the breaker's changes, and of how much waits, which has to be asked for."""
+        while self._breaker_changes:
+            await self._say_breaker(*self._breaker_changes.popleft())
 
     async def _say_breaker(self, before: Standing, now: Standing) -> None:
         suppressed = self._changes.admit(self._context.clock.mono())

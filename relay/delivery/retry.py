@@ -6,10 +6,11 @@ is decided in `breaker`, from the same `Attempt` and with the words that this mo
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final, Protocol
+
+import msgspec
 
 from relay.model import Attempt, DeadReason, Delivery, Outcome
 from relay.standing import Breaker, Standing
@@ -36,8 +37,7 @@ class Chance(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(msgspec.Struct, frozen=True):
     """How long and how often to retry.
 
     Attributes:
@@ -56,13 +56,11 @@ class RetryPolicy:
         return max(*self.schedule, self.retry_after_max, 0.0) * (1 + self.jitter)
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(msgspec.Struct, frozen=True):
     """The receiver has it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
+class Again(msgspec.Struct, frozen=True):
     """Attempt it again.
 
     Attributes:
@@ -74,8 +72,7 @@ class Again:
     uses_step: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Dead:
+class Dead(msgspec.Struct, frozen=True):
     """Give this delivery up."""
 
     reason: DeadReason

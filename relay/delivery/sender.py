@@ -79,11 +79,13 @@ class Sender:
         sent = head_at = began
         try:
             wire = self._wire(request)
-            async with asyncio.timeout(request.timeout):
-                connection = self._pool.take_idle() or await self._pool.dial(progress)
-                progress.phase = "waiting for the status line"
-                sent = self._clock.mono()
-                await connection.exchange(wire, BODY_GRACE_S)
+            connection = self._pool.take_idle()
+            if connection is None:
+                async with asyncio.timeout(request.timeout):
+                    connection = await self._pool.dial(progress)
+            progress.phase = "waiting for the status line"
+            sent = self._clock.mono()
+            await connection.exchange(wire, progress.deadline - sent, BODY_GRACE_S)
         except AttemptFailed as failed:
             failure = failed
         except TimeoutError:

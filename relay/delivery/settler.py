@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from relay.board import Board
 from relay.clock import Clock, Rng
 from relay.config import TargetSettings
@@ -39,8 +41,7 @@ class Context:
     tracing: Tracing = OFF
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(msgspec.Struct, frozen=True):
     """How one target's attempts are judged: the deliveries, and the target as a whole."""
 
     retry: retry.RetryPolicy
@@ -58,8 +59,7 @@ def policy_of(target: TargetSettings) -> Policy:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(msgspec.Struct, frozen=True):
     """What was committed, and the target's standing after its whole group."""
 
     settlement: Settlement
@@ -89,8 +89,8 @@ class Settler:
         self._arrived = asyncio.Event()
         self.standings: dict[str, Standing] = {}
 
-    async def settle(self, delivery: Delivery, attempt: Attempt, *, outdated: bool = False) -> Settled:
-        """Return what became of it once that is committed.
+    def settle(self, delivery: Delivery, attempt: Attempt, *, outdated: bool = False) -> asyncio.Future[Settled]:
+        """What became of it, once that is committed; cancelled when the store cannot be used any more.
 
         Args:
             delivery: what was attempted.
@@ -101,7 +101,7 @@ class Settler:
         done: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Ended(delivery, attempt, outdated, done))
         self._arrived.set()
-        return await done
+        return done
 
     async def run(self) -> None:
         """Settle until cancelled; what has gathered by then is still written, if the store can be reached."""

@@ -6,17 +6,18 @@ within the target's one deadline.
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
+from msgspec.structs import replace
 
 from relay.clock import Clock
 from relay.config import TargetSettings
 from relay.delivery.credentials import fixed_headers, read_from_files
 from relay.delivery.failures import error_text
 from relay.delivery.lookup import Lookup
-from relay.delivery.request import PostRequest, build_request
+from relay.delivery.request import Fixed, PostRequest, build_request, fixed_part
 from relay.delivery.route import Route, route_of
 from relay.delivery.sender import Sender
 from relay.delivery.signer import Signer
@@ -37,8 +38,11 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class _Line:
+    """What was read and opened; `fixed` is None where every attempt has to read it anew."""
+
     signer: Signer
     sender: Sender
+    fixed: Fixed | None
 
 
 def connect(
@@ -149,6 +153,9 @@ class TargetClient:
             await line.sender.close()
 
     async def _attempt(self, delivery: Delivery, deadline: float) -> Attempt:
+        line = self._line
+        if line is not None and line.fixed is not None:  # nothing has to be waited for
+            return await self._post(line.sender, self._build(delivery, line.signer, line.fixed), deadline)
         async with asyncio.timeout(self._left(deadline)):
             line = await self._opened()
             token = None if self._tokens is None else await self._tokens.token()
@@ -167,7 +174,9 @@ class TargetClient:
         async with self._opening:
             if self._line is None:
                 signer, route = await asyncio.to_thread(self._read_settings)
-                self._line = _Line(signer, Sender(route, self._lookup, self._clock, self._version))
+                lasts = self._tokens is None and not self._in_files
+                fixed = self._read_fixed(None) if lasts else None
+                self._line = _Line(signer, Sender(route, self._lookup, self._clock, self._version), fixed)
             return self._line
 
     def _read_settings(self) -> tuple[Signer, Route]:
@@ -176,16 +185,17 @@ class TargetClient:
 
     async def _request(self, delivery: Delivery, signer: Signer, token: str | None) -> PostRequest:
         if self._in_files:
-            return await asyncio.to_thread(self._build, delivery, signer, token)
-        return self._build(delivery, signer, token)
+            return self._build(delivery, signer, await asyncio.to_thread(self._read_fixed, token))
+        return self._build(delivery, signer, self._read_fixed(token))
 
-    def _build(self, delivery: Delivery, signer: Signer, token: str | None) -> PostRequest:
+    def _read_fixed(self, token: str | None) -> Fixed:
         auth: Mapping[str, str] = fixed_headers(self._target) if token is None else {"authorization": f"Bearer {token}"}
+        return fixed_part(self._target, auth)
+
+    def _build(self, delivery: Delivery, signer: Signer, fixed: Fixed) -> PostRequest:
         now_ms = self._clock.wall_ms()
         traceparent = self._tracing.traceparent(delivery)
-        return build_request(
-            delivery, self._target, signer, auth, now_ms, partner_id=self._partner_id, traceparent=traceparent
-        )
+        return build_request(delivery, fixed, signer, now_ms, partner_id=self._partner_id, traceparent=traceparent)
 
     async def _post(self, sender: Sender, request: PostRequest, deadline: float) -> Attempt:
         left = self._left(deadline)

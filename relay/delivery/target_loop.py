@@ -7,16 +7,18 @@ anything.
 """
 
 import asyncio
+from functools import partial
 from typing import Final, Protocol
 
 import structlog
+from msgspec.structs import replace
 
 from relay.board import TargetBoard
 from relay.config import TargetSettings
 from relay.delivery import breaker, retry
 from relay.delivery.pacing import TokenBucket, share
 from relay.delivery.reporter import Reporter
-from relay.delivery.settler import Context, Policy, Settler
+from relay.delivery.settler import Context, Policy, Settled, Settler
 from relay.delivery.trial_event import trial_delivery
 from relay.errors import StoreUnavailable
 from relay.log import Sampler
@@ -75,8 +77,12 @@ class TargetLoop:
         self._crashes = Sampler()
         self._outages = Sampler(1, 60.0)
         self._bucket = TokenBucket(target.rate_limit, context.clock.mono())
-        self._attempts: dict[asyncio.Task[None], Delivery] = {}
+        self._attempts: set[asyncio.Task[None]] = set()
+        self._unsettled: dict[int, Delivery] = {}
         self._on_wire: set[int] = set()
+        self._probes = 0
+        self._all_settled = asyncio.Event()
+        self._all_settled.set()
         self._denied_until = context.clock.mono()
         self._testing = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -119,7 +125,7 @@ class TargetLoop:
 
     async def run(self) -> None:
         """Deliver until told to stop, then until the attempts under way have ended."""
-        while self._attempts or not self._stopping.is_set():
+        while self._unsettled or not self._stopping.is_set():
             self._wake.clear()
             try:
                 nap = await self.run_once()
@@ -130,6 +136,7 @@ class TargetLoop:
                     await self._wake.wait()
             except TimeoutError:
                 continue
+        await self._reporter.say_breaker()
         self.ended = True
 
     async def run_once(self) -> float:
@@ -139,8 +146,9 @@ class TargetLoop:
             StoreUnavailable: the store cannot be reached; nothing was begun.
             StoreError: the store cannot be used.
         """
+        await self._reporter.say_breaker()
         slots = share(self._target.concurrency, self._context.board.lead.instances)
-        if self._stopping.is_set() or len(self._on_wire) >= slots or len(self._attempts) >= UNSETTLED * slots:
+        if self._stopping.is_set() or len(self._on_wire) >= slots or len(self._unsettled) >= UNSETTLED * slots:
             return NAP
         if (denied := self._denied_until - self._context.clock.mono()) > 0:
             return denied
@@ -149,7 +157,11 @@ class TargetLoop:
 
         def ask(standing: Standing) -> Permit:
             nonlocal permit
-            permit = breaker.permits(standing, self._policy.breaker, load, now_ms)
+            # Not before now, since the claim may have waited for a commit: nothing has begun meanwhile, but slots may
+            # be free that were not. It may be asked in the store's thread; a length can be read from there.
+            wire = len(self._on_wire)
+            present = replace(load, in_flight=wire, unsettled=len(self._unsettled) - wire)
+            permit = breaker.permits(standing, self._policy.breaker, present, now_ms)
             return permit
 
         claim = await self._context.store.claim(name, ask, now_ms)
@@ -159,7 +171,7 @@ class TargetLoop:
         for delivery in claim.deliveries:
             self._begin(delivery)
         self._settler.standings[name] = claim.standing
-        await self._reporter.see(claim.standing)
+        self._reporter.see(claim.standing)
         if permit.limit == 0:
             nap = _nap(permit.look_again_ms, now_ms)
             self._denied_until = self._context.clock.mono() + min(nap, DENIED)
@@ -171,17 +183,23 @@ class TargetLoop:
     async def drain(self, grace: float) -> int:
         """Claim nothing new and let attempts finish for `grace` seconds; returns how many were cut off.
 
-        A cut-off attempt has an unknown outcome: its delivery stays as it was and is attempted again.
+        A cut-off attempt has an unknown outcome: its delivery stays as it was and is attempted again. So does one
+        whose outcome could not be written by then.
         """
         self.leave()
-        if not self._attempts:
-            return 0
-        _, late = await asyncio.wait(self._attempts, timeout=grace)
-        for task in late:
+        try:
+            async with asyncio.timeout(grace):
+                await self._all_settled.wait()
+        except TimeoutError:
+            pass
+        late = len(self._unsettled)
+        for task in (cut := tuple(self._attempts)):
             task.cancel()
-        if late:
-            await asyncio.wait(late)
-        return len(late)
+        if cut:
+            await asyncio.wait(cut)
+        for delivery in tuple(self._unsettled.values()):
+            self._end(delivery)
+        return late
 
     async def test(self) -> Attempt:
         """One attempt of a `relay.test` event, now, whatever the target's standing; it changes nothing of it.
@@ -201,38 +219,25 @@ class TargetLoop:
         return AWAY
 
     def _load(self, now_ms: int) -> breaker.Load:
+        """All that does not change until the claim is answered."""
         now, instances = self._context.clock.mono(), self._context.board.lead.instances
         if (limit := self._target.rate_limit) is not None:
             self._bucket.change(limit / instances, now)
         token_ms = now_ms + round(self._bucket.wait(now) * 1000)
-        wire, unsettled = len(self._on_wire), len(self._attempts) - len(self._on_wire)
-        return breaker.Load(wire, self._probing(), self._bucket.available(now), token_ms, instances, unsettled)
-
-    def _probing(self) -> bool:
-        return any(delivery.probe for delivery in self._attempts.values())
+        return breaker.Load(0, self._probes > 0, self._bucket.available(now), token_ms, instances)
 
     def _begin(self, delivery: Delivery) -> None:
-        task = asyncio.create_task(self._attempt(delivery), name=f"attempt-{self._target.name}-{delivery.id}")
-        self._attempts[task] = delivery
+        self._unsettled[delivery.id] = delivery
         self._on_wire.add(delivery.id)
-        task.add_done_callback(self._attempt_ended)
+        self._probes += delivery.probe
+        self._all_settled.clear()
         now = self._context.clock.mono()
         self._bucket.take(1, now)
         self._board.last_started = now
         self._count()
-
-    def _attempt_ended(self, task: asyncio.Task[None]) -> None:
-        self._on_wire.discard(self._attempts.pop(task).id)
-        self._count()
-        self.look_anew()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            suppressed = self._crashes.admit(self._context.clock.mono())
-            if suppressed is not None:
-                _log.error(Log.ATTEMPT_CRASHED, target=self._target.name, error=repr(error), suppressed=suppressed)
-
-    def _count(self) -> None:
-        self._board.in_flight = len(self._attempts)
-        self._board.probing = self._probing()
+        task = asyncio.create_task(self._attempt(delivery))
+        self._attempts.add(task)
+        task.add_done_callback(self._attempts.discard)
 
     async def _attempt(self, delivery: Delivery) -> None:
         client = self._client
@@ -240,13 +245,47 @@ class TargetLoop:
             attempt = await client.attempt(delivery)
         except asyncio.CancelledError:
             await if_reachable(self._context.store.release([delivery]))
+            self._end(delivery)
             raise
+        except Exception as error:
+            self._say_crash(error)
+            self._end(delivery)
+            return
         if attempt.outcome is Outcome.OK and not retry.asks_to_stop(attempt):
             self._on_wire.discard(delivery.id)
             self.look_anew()
-        settled = await self._settler.settle(delivery, attempt, outdated=client is not self._client)
-        self._reporter.settled(delivery, settled)
-        await self._reporter.see(settled.standing)
+        settled = self._settler.settle(delivery, attempt, outdated=client is not self._client)
+        settled.add_done_callback(partial(self._note, delivery))
+
+    def _note(self, delivery: Delivery, done: asyncio.Future[Settled]) -> None:
+        """What came of it is committed; or never will be, since the store has failed and the process ends."""
+        try:
+            if not done.cancelled():
+                settled = done.result()
+                self._reporter.settled(delivery, settled)
+                self._reporter.see(settled.standing)
+        except Exception as error:
+            self._say_crash(error)
+        finally:
+            self._end(delivery)
+
+    def _say_crash(self, error: Exception) -> None:
+        if (suppressed := self._crashes.admit(self._context.clock.mono())) is not None:
+            _log.error(Log.ATTEMPT_CRASHED, target=self.name, error=repr(error), suppressed=suppressed)
+
+    def _end(self, delivery: Delivery) -> None:
+        if self._unsettled.pop(delivery.id, None) is None:
+            return  # given up in a drain
+        self._on_wire.discard(delivery.id)
+        self._probes -= delivery.probe
+        if not self._unsettled:
+            self._all_settled.set()
+        self._count()
+        self.look_anew()
+
+    def _count(self) -> None:
+        self._board.in_flight = len(self._unsettled)
+        self._board.probing = self._probes > 0
 
 
 def _nap(until_ms: int | None, now_ms: int) -> float:

@@ -21,7 +21,7 @@ from relay.store.migrate import migrate_postgres
 from relay.store.offline import insist_on_schema, opened
 from relay.store.postgres_link import Link, Session
 from relay.store.postgres_sql import storable
-from relay.store.writer import explain
+from relay.store.sqlite_errors import explain
 
 BATCH: Final = 5_000
 _PATIENCE: Final = 12 * 3600.0

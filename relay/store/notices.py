@@ -61,4 +61,4 @@ class NoticeWriter:
             webhook_id=notice.webhook_id,
             targets=len(planned.targets),
         )
-        self._live.publish("notice", {"id": notice.webhook_id, "type": notice.type, "subject": subject, **data})
+        self._live.publish("notice", lambda: {"id": notice.webhook_id, "type": notice.type, "subject": subject, **data})

@@ -11,10 +11,11 @@ from urllib.parse import quote
 from relay.errors import StoreError
 from relay.store.lock import take_lock
 from relay.store.migrate import insist_on_version, load_migrations, schema_version
+from relay.store.sqlite_errors import explain
 from relay.store.sqlite_prune import prune_step
 from relay.store.upkeep import copy_failed, copy_to, find_faults, prepare_copy, publish_copy
 from relay.store.values import Pruned
-from relay.store.writer import Writer, explain
+from relay.store.writer import Writer
 
 PRUNE_BATCH: Final = 5_000
 """Rows a transaction: nobody waits for it, and the log stays small."""

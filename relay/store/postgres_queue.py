@@ -7,8 +7,10 @@ ignored, but for success: the receiver has the event.
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from relay.model import DeadReason, Delivery, DeliveryStatus
 from relay.standing import Breaker, Permit, Permits, Standing, suspends_schedule

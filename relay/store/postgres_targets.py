@@ -1,8 +1,9 @@
 """Targets as a whole in the PostgreSQL store: which are configured, which may be sent to, what they wait for."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
 from datetime import timedelta
+
+from msgspec.structs import replace
 
 from relay.standing import Standing
 from relay.store.postgres_link import Session

@@ -155,8 +155,10 @@ class SqliteStore(Queue, Wishes, TargetVerbs, Pruning, Ledger, Reader, Alone):
             raise StoreError("the store is not open")
         return self._writer
 
-    async def _run(self, work: Callable[[sqlite3.Connection], T], after: Callable[[T], None] | None = None) -> T:
-        return await self._require_writer().run(work, after)
+    async def _run(
+        self, work: Callable[[sqlite3.Connection], T], after: Callable[[T], None] | None = None, *, reads: bool = False
+    ) -> T:
+        return await self._require_writer().run(work, after, reads=reads)
 
     def _write_plan(self, connection: sqlite3.Connection, plan: IngestPlan) -> Written:
         """Write everything; says what that means for each target."""

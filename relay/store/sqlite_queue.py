@@ -5,6 +5,7 @@ import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from relay.model import DeadReason, Delivery, DeliveryStatus
 from relay.standing import Breaker, Permit, Permits, Standing, suspends_schedule
@@ -46,7 +47,8 @@ class Queue(Verbs):
                 self._give_back(taken)
 
         try:
-            return await self._run(work, after)
+            # A slot stands still meanwhile, so this waits for nobody's commit. It changes nothing in the file.
+            return await self._run(work, after, reads=True)
         except asyncio.CancelledError:
             # Cancelled before the commit or after it: nobody will ever settle what was taken.
             abandoned = True
@@ -141,8 +143,10 @@ def _settle_target(
     before: Standing | None = None
     standing: Standing | None = None
     written, suspended, at_once = _Group(), False, []
+    attempts: list[Mapping[str, Any]] = []
+    lanes: set[str] = set()
     for one in settlements:
-        open_before = _write_outcome(connection, target, one, now_ms)
+        open_before = _write_outcome(connection, one, now_ms, attempts, lanes)
         if open_before is None:
             continue
         if standing is None:
@@ -155,6 +159,9 @@ def _settle_target(
         elif standing.breaker is Breaker.OPEN and judged.breaker is Breaker.OPEN:
             at_once.append(one.delivery.id)
         standing = judged
+    connection.executemany(SQL["insert_attempt"], attempts)
+    if lanes:
+        promote(connection, target, lanes, now_ms)
     if before is None or standing is None:
         return written
     for delivery_id in at_once:
@@ -175,8 +182,13 @@ def _death(one: Settlement) -> tuple[Death, ...]:
     return (Death(one.delivery.target, event.webhook_id, event.type, one.reason or DeadReason.EXHAUSTED),)
 
 
-def _write_outcome(connection: sqlite3.Connection, target: KnownTarget, one: Settlement, now_ms: int) -> bool | None:
-    """Write one outcome; None if it is ignored, else whether the delivery was open until now."""
+def _write_outcome(
+    connection: sqlite3.Connection, one: Settlement, now_ms: int, attempts: list[Mapping[str, Any]], lanes: set[str]
+) -> bool | None:
+    """Write one outcome; None if it is ignored, else whether the delivery was open until now.
+
+    Its attempt's row, and the lane whose head has ended, are added to those that the group writes at its end.
+    """
     attempt = one.attempt
     bound = {
         "id": one.delivery.id,
@@ -199,7 +211,7 @@ def _write_outcome(connection: sqlite3.Connection, target: KnownTarget, one: Set
     if not rows:
         return None
     lane, number = rows[0]
-    connection.execute(SQL["insert_attempt"], attempt_to_row(one, number))
+    attempts.append(attempt_to_row(one, number))
     if one.status is not DeliveryStatus.PENDING:
-        promote(connection, target, (lane,), now_ms)
+        lanes.add(lane)
     return was_open

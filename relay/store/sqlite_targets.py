@@ -2,7 +2,8 @@
 
 import sqlite3
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from relay.errors import StoreError
 from relay.standing import Ordering, Standing

@@ -1,10 +1,11 @@
 """What the verbs of the SQLite store stand on: the writer thread's transactions and what is counted beside them."""
 
+import json
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from relay.errors import StoreError
 from relay.standing import Ordering, Standing, suspends_schedule
@@ -25,6 +26,7 @@ class KnownTarget:
     Attributes:
         open_count: its deliveries that have not ended.
         claimed: ids of those under way.
+        last_read: the row of its standing as it was last read, and what it means: mostly it is the same again.
     """
 
     id: int
@@ -33,6 +35,7 @@ class KnownTarget:
     configured: bool
     open_count: int
     claimed: set[int] = field(default_factory=set)
+    last_read: tuple[tuple[Any, ...], Standing] | None = None
 
 
 class Verbs(ABC):
@@ -46,8 +49,13 @@ class Verbs(ABC):
     _now_ms: Callable[[], int]
 
     @abstractmethod
-    async def _run(self, work: Callable[[sqlite3.Connection], T], after: Callable[[T], None] | None = None) -> T:
-        """Run `work` in a transaction on the one connection; `after` on the event loop once it is committed."""
+    async def _run(
+        self, work: Callable[[sqlite3.Connection], T], after: Callable[[T], None] | None = None, *, reads: bool = False
+    ) -> T:
+        """Run `work` in a transaction on the one connection; `after` on the event loop once it is committed.
+
+        Work that only `reads` is run before the transaction of those that wait along with it.
+        """
 
     def in_flight(self) -> frozenset[int]:
         """Ids of the deliveries that are under way."""
@@ -83,10 +91,14 @@ def read_standing(connection: sqlite3.Connection, target: KnownTarget) -> Standi
     row = connection.execute(SQL["standing"], (target.id,)).fetchone()
     if row is None:
         raise StoreError(f"target {target.name} has gone from the store while it was open")
+    if target.last_read is not None and target.last_read[0] == row:
+        return target.last_read[1]
     try:
-        return standing_from_row(row)
+        standing = standing_from_row(row)
     except ValueError as error:
         raise StoreError(f"what the store holds about target {target.name} cannot be understood: {error}") from error
+    target.last_read = row, standing
+    return standing
 
 
 def change_standing(
@@ -106,5 +118,4 @@ def bring_forward(connection: sqlite3.Connection, target: KnownTarget, now_ms: i
 
 def promote(connection: sqlite3.Connection, target: KnownTarget, lanes: Iterable[str], now_ms: int) -> None:
     """Make the oldest unfinished delivery of each lane its head."""
-    for lane in lanes:
-        connection.execute(SQL["promote"], {"target": target.id, "lane": lane, "now": now_ms})
+    connection.execute(SQL["promote"], {"target": target.id, "lanes": json.dumps(list(lanes)), "now": now_ms})

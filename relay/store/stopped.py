@@ -9,11 +9,11 @@ from typing import TypeVar
 
 from relay.standing import Ordering
 from relay.store.offline import insist_on_schema, opened
+from relay.store.sqlite_errors import explain
 from relay.store.sqlite_reads import Reader
 from relay.store.sqlite_targets import TargetVerbs
 from relay.store.sqlite_verbs import SQL, KnownTarget
 from relay.store.values import LiveInstance
-from relay.store.writer import explain
 
 T = TypeVar("T")
 
@@ -37,7 +37,9 @@ class StoppedStore(Reader, TargetVerbs):
         """Nobody to agree with about the time."""
         return None
 
-    async def _run(self, work: Callable[[sqlite3.Connection], T], after: Callable[[T], None] | None = None) -> T:
+    async def _run(
+        self, work: Callable[[sqlite3.Connection], T], after: Callable[[T], None] | None = None, *, reads: bool = False
+    ) -> T:
         try:
             return await asyncio.to_thread(work, self._connection)
         except sqlite3.Error as error:

@@ -4,20 +4,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import msgspec
+
 from relay.model import Attempt, DeadReason, Delivery, DeliveryStatus, Event, KnownOrder
 from relay.standing import Ordering, Standing
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedEvent:
+class PlannedEvent(msgspec.Struct, frozen=True):
     """An event to write and the names of the targets that are to get it."""
 
     event: Event
     targets: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(msgspec.Struct, frozen=True):
     """A frame that was not believed; REST is to be asked about its order.
 
     Attributes:
@@ -59,8 +59,7 @@ Planner = Callable[[Mapping[str, KnownOrder]], IngestPlan]
 """Pure: from the known orders among those asked for to everything that is to be written."""
 
 
-@dataclass(frozen=True, slots=True)
-class TargetEntry:
+class TargetEntry(msgspec.Struct, frozen=True):
     """A target as configured, as far as the store has to know it.
 
     Attributes:
@@ -77,8 +76,7 @@ class TargetEntry:
     timeout_ms: int = 15_000
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """Deliveries taken for an attempt.
 
     Attributes:
@@ -91,8 +89,7 @@ class Claim:
     standing: Standing
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True):
     """The outcome of one attempt, to be written.
 
     Attributes:
@@ -115,8 +112,7 @@ Judge = Callable[[Standing, Settlement], Standing]
 """Pure: a target's standing after this attempt; asked inside the transaction that writes the outcome."""
 
 
-@dataclass(frozen=True, slots=True)
-class Death:
+class Death(msgspec.Struct, frozen=True):
     """A delivery that has ended dead."""
 
     target: str
@@ -125,8 +121,7 @@ class Death:
     reason: DeadReason
 
 
-@dataclass(frozen=True, slots=True)
-class Expiry:
+class Expiry(msgspec.Struct, frozen=True):
     """What a look for expired deliveries did.
 
     Attributes:
@@ -138,8 +133,7 @@ class Expiry:
     next_after: int
 
 
-@dataclass(frozen=True, slots=True)
-class Pruned:
+class Pruned(msgspec.Struct, frozen=True):
     """Rows that one batch of pruning removed, and the place to go on from (None: done)."""
 
     deliveries: int
@@ -159,16 +153,14 @@ class Change(StrEnum):
     STOPPED = "stopped"
 
 
-@dataclass(frozen=True, slots=True)
-class OpenOrder:
+class OpenOrder(msgspec.Struct, frozen=True):
     """A known order that is not in a terminal status."""
 
     houdini_id: str
     created: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+class Gap(msgspec.Struct, frozen=True):
     """Time without a live, acknowledged subscription.
 
     Attributes:
@@ -187,8 +179,7 @@ class Gap:
     closed_by: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryOfOrder:
+class DeliveryOfOrder(msgspec.Struct, frozen=True):
     """How one event of an order stands at one target.
 
     Attributes:
@@ -207,8 +198,7 @@ class DeliveryOfOrder:
     moves_status: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
+class Backlog(msgspec.Struct, frozen=True):
     """What one target still has to get.
 
     Attributes:
@@ -226,8 +216,7 @@ class Backlog:
     oldest_order_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
+class Instance(msgspec.Struct, frozen=True):
     """One running process of those that share a store.
 
     Attributes:
@@ -241,8 +230,7 @@ class Instance:
     started_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class LiveInstance:
+class LiveInstance(msgspec.Struct, frozen=True):
     """An instance that was heard of lately.
 
     Attributes:

@@ -2,24 +2,26 @@
 
 All reads, writes and checkpoints go through it: some SQLite releases can corrupt a WAL when two connections
 write and checkpoint at once. The thread takes everything that waits, runs it in one transaction and answers
-after COMMIT; while one commit syncs, the next batch gathers. A failed COMMIT means that what is on disk is
-unknown, so the writer refuses all further work and the process has to start anew. Long work (a back-up) runs
-beside the transactions: it hands the thread back between its steps.
+after COMMIT; while one commit syncs, the next batch gathers. What only reads can be answered before that: it then
+sees what has been committed, and nothing of its own batch, which may yet be lost. A failed COMMIT means that what is
+on disk is unknown, so the writer refuses all further work and the process has to start anew. Long work (a back-up)
+runs beside the transactions: it hands the thread back between its steps.
 """
 
 import asyncio
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final, TypeVar
 
-from relay.errors import RelayError, StoreBroken, StoreError
+from relay.errors import StoreBroken, StoreError
 from relay.store.lock import make_private
 from relay.store.migrate import migrate_sqlite
+from relay.store.sqlite_errors import OWN_FAULT, explain
 
 T = TypeVar("T")
 
@@ -37,31 +39,8 @@ _PRAGMAS: Final = (
 )
 
 
-_OWN_FAULT: Final = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
-"""What the driver raises when the request itself was wrong; all else says that the file or the disk is."""
-
 Aside = Callable[[sqlite3.Connection, Callable[[], None]], T]
 """Long work outside any transaction; it has to call its second argument often, which runs what waits."""
-
-
-_ADVICE: Final[Mapping[tuple[str, ...], str]] = {
-    ("SQLITE_NOTADB",): "the file is damaged or no SQLite database; restore a back-up, see docs/operations.md",
-    ("SQLITE_CORRUPT",): (  # SQLite's name for a failed read, too
-        "what was read is damaged; run `houdini-relay store check`: if it finds nothing the disk failed to read, "
-        "otherwise restore a back-up, see docs/operations.md"
-    ),
-    ("SQLITE_FULL",): "the disk is full; free some room and start again",
-    ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM"): (
-        "it cannot be opened for writing; check the path, its folder and who owns them"
-    ),
-    ("SQLITE_BUSY", "SQLITE_LOCKED"): (
-        "another program has it open without asking for its lock; end that program and start again"
-    ),
-}
-"""First words of SQLite's name of an error -> what to do."""
-_UNKNOWN: Final = (
-    "what was written is unknown until it is opened again; start again, and check the disk if it comes back"
-)
 
 
 @dataclass(slots=True)
@@ -69,6 +48,7 @@ class _Request:
     work: Callable[[sqlite3.Connection], Any]
     future: asyncio.Future[Any]
     after: Callable[[Any], None] | None
+    reads: bool
     result: Any = None
     error: BaseException | None = None
 
@@ -106,8 +86,13 @@ class Writer:
         self._thread.start()
         await self._started
 
-    async def run(self, work: Callable[[sqlite3.Connection], T], after: Callable[[T], None] | None = None) -> T:
+    async def run(
+        self, work: Callable[[sqlite3.Connection], T], after: Callable[[T], None] | None = None, *, reads: bool = False
+    ) -> T:
         """Run `work` in a transaction and return its result once that is committed.
+
+        Work that `reads` must write nothing; it is run before the transaction, on what was committed earlier, and
+        waits for no sync but one that is under way.
 
         If the caller is cancelled the work is still done and committed. `after` runs on the event loop
         with the result, whether or not the caller still waits.
@@ -120,7 +105,7 @@ class Writer:
             future: asyncio.Future[T] = self._loop.create_future()
             with self._ready:
                 self._refuse_if_ended()
-                self._requests.append(_Request(work, future, after))
+                self._requests.append(_Request(work, future, after, reads))
                 self._ready.notify()
             return await future
 
@@ -198,9 +183,12 @@ class Writer:
                 self._ready.wait()
             return bool(self._requests or self._asides)
 
-    def _refuse_if_ended(self) -> None:
+    def _refuse_if_broken(self) -> None:
         if self._broken is not None:
             raise StoreBroken(self._broken)
+
+    def _refuse_if_ended(self) -> None:
+        self._refuse_if_broken()
         if self._closing:
             raise StoreError("the store is closed")
 
@@ -208,8 +196,10 @@ class Writer:
         with self._ready:
             batch = list(self._requests)
             self._requests.clear()
-        if batch:
-            self._run_batch(connection, batch)
+        if reads := [request for request in batch if request.reads]:
+            self._run_reads(connection, reads)
+        if writes := [request for request in batch if not request.reads]:
+            self._run_batch(connection, writes)
 
     def _run_next_aside(self, connection: sqlite3.Connection) -> None:
         with self._ready:
@@ -229,8 +219,21 @@ class Writer:
         else:
             self._tell(_settle, aside.future, result, None)
 
+    def _run_reads(self, connection: sqlite3.Connection, batch: list[_Request]) -> None:
+        for request in batch:
+            try:
+                self._refuse_if_broken()
+                request.result = request.work(connection)
+            except Exception as error:
+                request.error = error
+                if isinstance(error, sqlite3.Error) and not isinstance(error, OWN_FAULT):
+                    request.error = explain(error, self._path)
+                    self._break(str(request.error))
+        self._tell(self._resolve, batch)
+
     def _run_batch(self, connection: sqlite3.Connection, batch: list[_Request]) -> None:
         try:
+            self._refuse_if_broken()
             connection.execute("BEGIN IMMEDIATE")
             for request in batch:
                 self._run_one(connection, request)
@@ -250,7 +253,7 @@ class Writer:
         try:
             request.result = request.work(connection)
         except Exception as error:
-            if isinstance(error, sqlite3.Error) and not isinstance(error, _OWN_FAULT):
+            if isinstance(error, sqlite3.Error) and not isinstance(error, OWN_FAULT):
                 raise
             connection.execute("ROLLBACK TO request")
             request.error = error
@@ -288,12 +291,3 @@ def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | Non
         future.set_exception(error)
     else:
         future.set_result(result)
-
-
-def explain(error: BaseException, path: Path) -> BaseException:
-    """A driver's error as a sentence that says what to do; ours pass."""
-    if isinstance(error, RelayError) or not isinstance(error, Exception):
-        return error
-    name = getattr(error, "sqlite_errorname", "")
-    advice = next((advice for names, advice in _ADVICE.items() if name.startswith(names)), _UNKNOWN)
-    return StoreBroken(f"store {path}: {error} ({name or type(error).__name__}): {advice}")

@@ -7,7 +7,6 @@ a lower or equal rank. `docs/architecture.md` has the whole table; this file is 
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
@@ -30,38 +29,32 @@ class Move(StrEnum):
     BACKWARD = "backward"
 
 
-@dataclass(frozen=True, slots=True)
-class NewEvent:
+class NewEvent(msgspec.Struct, frozen=True):
     """It is news: write an event that names the fields that changed."""
 
     changed: tuple[str, ...]
     move: Move
 
 
-@dataclass(frozen=True, slots=True)
-class Learn:
+class Learn(msgspec.Struct, frozen=True):
     """An order that existed before the first start: remember it without an event."""
 
 
-@dataclass(frozen=True, slots=True)
-class Duplicate:
+class Duplicate(msgspec.Struct, frozen=True):
     """A frame that repeats what is known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hint:
+class Hint(msgspec.Struct, frozen=True):
     """REST is ahead of the socket, so its frame is probably on the way: judge it again a little later."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """A frame that is not believed: ask REST about its order."""
 
     move: Move
 
 
-@dataclass(frozen=True, slots=True)
-class Nothing:
+class Nothing(msgspec.Struct, frozen=True):
     """A REST row that says nothing new, or that cannot be believed now."""
 
 

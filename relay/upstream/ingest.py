@@ -7,6 +7,7 @@ questions, commit. Only then is anything observable.
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import cache, partial
 from typing import Any, Final, NoReturn
 
 import structlog
@@ -61,6 +62,7 @@ class Ingest:
         self._partner_id = partner_id
         self._route = route
         self._metrics = metrics
+        self._events = cache(metrics.events.labels)
         self._clock = clock
         self._settling = settling
         self._live = live or Live()
@@ -142,7 +144,7 @@ class Ingest:
         self._count(written, judged)
         now_ms = self._clock.wall_ms()
         for planned in written.events:
-            self._live.publish("event", _told(planned))
+            self._live.publish("event", partial(_told, planned))
             self._tracing.written(planned.event, now_ms)
 
     async def _ingest_alone(self, entry: Entry) -> None:
@@ -167,7 +169,7 @@ class Ingest:
         for planned in written.events:
             facts = planned.event.facts
             origin = facts.origin.value if facts else "relay"
-            self._metrics.events.labels(planned.event.type, origin).inc()
+            self._events(planned.event.type, origin).inc()
             if origin == "backfill":
                 self._metrics.backfill_changes.inc()
         for origin in judged.duplicates:

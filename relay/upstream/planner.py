@@ -1,15 +1,17 @@
 """From a batch of snapshots and what is known of their orders to everything that is to be written. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+import msgspec
+from msgspec.structs import replace
 
 from relay.model import Event, KnownOrder, OrderFacts, Origin, Snapshot, event_type, status_rank
 from relay.store.values import IngestPlan, PlannedEvent, Question
 from relay.upstream import diff
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """A snapshot in the queue.
 
     Attributes:
@@ -22,8 +24,7 @@ class Entry:
     confirmed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Situation:
+class Situation(msgspec.Struct, frozen=True):
     """What a batch is judged in: times, and what was touched when.
 
     Attributes:

@@ -4,7 +4,6 @@ Pure. An order's JSON is never re-written: what is forwarded later is the text t
 """
 
 import hashlib
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -18,56 +17,48 @@ _MAX_TEXT_LENGTH: Final = 200
 _INT32: Final = range(-(2**31), 2**31)
 
 
-@dataclass(frozen=True, slots=True)
-class Welcome:
+class Welcome(msgspec.Struct, frozen=True):
     """The credentials were accepted."""
 
     partner_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Subscribed:
+class Subscribed(msgspec.Struct, frozen=True):
     """A subscription is confirmed; `ids` is None for all orders (an empty list may mean that too)."""
 
     ids: frozenset[str] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Unsubscribed:
+class Unsubscribed(msgspec.Struct, frozen=True):
     """A subscription has ended; `ids` is None for everything."""
 
     ids: frozenset[str] | None
 
 
-@dataclass(frozen=True, slots=True)
-class OrderUpdate:
+class OrderUpdate(msgspec.Struct, frozen=True):
     """An order as it is now; `order` is its JSON as it came, not looked into yet."""
 
     order: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Pong:
+class Pong(msgspec.Struct, frozen=True):
     """The answer to our application ping."""
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamErrorMessage:
+class UpstreamErrorMessage(msgspec.Struct, frozen=True):
     """The upstream could not process something we said, or refuses us (`AUTH_FAILED`)."""
 
     code: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class UnknownMessage:
+class UnknownMessage(msgspec.Struct, frozen=True):
     """A well-formed message of a type nobody documented."""
 
     type: str
 
 
-@dataclass(frozen=True, slots=True)
-class BadMessage:
+class BadMessage(msgspec.Struct, frozen=True):
     """Not a message at all; `reason` is safe to log."""
 
     reason: str
@@ -80,8 +71,7 @@ class BadOrder(ValueError):
     """An order object that lacks what every order must have; `str()` is safe to log."""
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedOrder:
+class ParsedOrder(msgspec.Struct, frozen=True):
     """An order object taken apart.
 
     Attributes:

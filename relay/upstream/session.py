@@ -7,6 +7,7 @@ conversation about subscriptions, and the application ping. The first that ends 
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final, NoReturn, Protocol
 
 import aiohttp
@@ -49,6 +50,7 @@ _LABELS: Final[dict[type, str]] = {
     UpstreamErrorMessage: "error",
     BadMessage: "invalid",
 }
+_SAID_UNASKED: Final = (OrderUpdate, BadMessage, UnknownMessage)
 
 log = structlog.get_logger()
 
@@ -95,6 +97,7 @@ class Session:
         self._http = http
         self._around = around
         self._clock = around.clock
+        self._messages = cache(around.metrics.upstream_messages.labels)
         self._state = SubscriptionState(wanted)
         self._changed = asyncio.Event()
         self._resweep: str | None = None
@@ -159,8 +162,8 @@ class Session:
         self._around.board.last_message_ms = now_ms
         self._around.metrics.upstream_last_message.set(now_ms / 1000)
         message = parse_message(data)
-        self._around.metrics.upstream_messages.labels(_LABELS.get(type(message), "other")).inc()
-        if isinstance(message, OrderUpdate | BadMessage | UnknownMessage):
+        self._messages(_LABELS.get(type(message), "other")).inc()
+        if isinstance(message, _SAID_UNASKED):
             self._watch_for_strangers(isinstance(message, OrderUpdate))
         match message:
             case OrderUpdate(order):

@@ -9,4 +9,4 @@ def show_state(board: UpstreamBoard, live: Live, state: UpstreamState, now_ms: i
     """Say that it stands here now, if it did not before."""
     if board.state is not state:
         board.state, board.since_ms = state, now_ms
-        live.publish("upstream", {"state": state.value, "since": iso_utc(now_ms)})
+        live.publish("upstream", lambda: {"state": state.value, "since": iso_utc(now_ms)})

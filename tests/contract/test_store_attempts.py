@@ -1,7 +1,6 @@
 """What every store shows of the attempts it has logged."""
 
-from dataclasses import replace
-
+from msgspec.structs import replace
 from support.factories import event, failed_attempt, ok_attempt
 from support.stores import Bench, again, delivered
 

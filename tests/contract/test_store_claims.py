@@ -1,9 +1,9 @@
 """What every store promises about permits, standings and outcomes."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from support.factories import event, failed_attempt, ok_attempt
 from support.stores import Bench, again, as_it_was, dead, delivered, parks, probing, trips, up_to
 

@@ -1,9 +1,9 @@
 """What every store promises, whatever is underneath."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from support.factories import event, known
 from support.stores import Bench, again, dead, delivered, question, up_to
 

@@ -1,11 +1,11 @@
 """What every store shows: newest first, page by page, and nothing twice."""
 
 from contextlib import suppress
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from support.factories import event, order_body
 from support.stores import Bench, dead, delivered, up_to
 

@@ -1,8 +1,7 @@
 """What every store promises about targets as a whole: configuration, pause, orphans, forgetting."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 from support.factories import event
 from support.stores import Bench, again, as_it_was, delivered, trips
 

@@ -1,13 +1,13 @@
 """The lists and what stands behind one id, as they are asked over HTTP."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from admin_kit import KEY_IN_URL, TOKEN, WEBHOOK_SECRET, AdminRoom, served
+from msgspec.structs import replace
 from support.factories import event, failed_attempt
 from support.stores import again, dead, delivered
 

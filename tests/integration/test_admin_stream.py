@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ async def test_a_happening_is_one_event_of_one_line(tmp_path: Path):
         assert answer.headers["cache-control"] == "no-store"
         opening = await block(answer)
         assert opening["retry"] == "3000"
-        room.board.live.publish("attempt", {"target": "alpha", "error": "line\nfeed \x1b[31m \u2028"})
+        room.board.live.publish("attempt", lambda: {"target": "alpha", "error": "line\nfeed \x1b[31m \u2028"})
         fields = await block(answer)
         assert fields["event"] == "attempt"
         assert json.loads(fields["data"]) == {"target": "alpha", "error": "line\\nfeed \\x1b[31m \\u2028"}
@@ -64,7 +65,7 @@ async def test_secrets_are_blanked(tmp_path: Path):
     log.register_secrets(["canary-in-an-error"])
     async with served(tmp_path) as room, listening(room) as answer:
         await block(answer)
-        room.board.live.publish("attempt", {"error": "said canary-in-an-error"})
+        room.board.live.publish("attempt", lambda: {"error": "said canary-in-an-error"})
         assert await told(answer) == ("attempt", {"error": "said [redacted]"})
 
 
@@ -82,8 +83,8 @@ async def test_only_what_is_asked_for(tmp_path: Path, query: str, heard: list[st
         await block(answer)
         live = room.board.live
         for kind, data in (("attempt", {"target": "a"}), ("attempt", {"target": "b"}), ("target", {"name": "a"})):
-            live.publish(kind, data)
-        live.publish("upstream", {})
+            live.publish(kind, partial(dict, data))
+        live.publish("upstream", lambda: {})
         live.end()
         found = []
         while (fields := await block(answer)) != {}:
@@ -130,11 +131,11 @@ async def test_who_comes_back_is_told_how_many_were_missed(tmp_path: Path):
         live = room.board.live
         async with listening(room) as answer:
             opening = await block(answer)
-            live.publish("attempt", {})
+            live.publish("attempt", lambda: {})
             last_id = (await block(answer))["id"]
         async with listening(room, **{"last-event-id": last_id}) as answer:
             await block(answer)
-            live.publish("attempt", {"n": 2})
+            live.publish("attempt", lambda: {"n": 2})
             assert await told(answer) == ("attempt", {"n": 2})
         async with listening(room, **{"last-event-id": opening["id"]}) as answer:
             await block(answer)
@@ -160,7 +161,7 @@ async def test_an_id_that_is_yet_to_come_is_none_of_ours(tmp_path: Path):
 async def test_who_does_not_read_is_told_what_was_dropped(tmp_path: Path):
     async with served(tmp_path) as room, listening(room) as slow:
         for number in range(3 * WAITING):  # without a turn of the loop in between, so nothing can be written
-            room.board.live.publish("attempt", {"n": number})
+            room.board.live.publish("attempt", partial(dict, n=number))
         await block(slow)
         assert await told(slow) == ("missed", {"count": 2 * WAITING})
         assert await told(slow) == ("attempt", {"n": 2 * WAITING})
@@ -171,7 +172,7 @@ async def test_silence_is_broken_by_a_heartbeat_with_an_id(tmp_path: Path, monke
     monkeypatch.setattr(stream_module, "HEARTBEAT", 0.05)
     async with served(tmp_path) as room, listening(room, "?kinds=target") as answer:
         opening = await block(answer)
-        room.board.live.publish("attempt", {})
+        room.board.live.publish("attempt", lambda: {})
         async with asyncio.timeout(10):
             while (beat := await block(answer))["id"] == opening["id"]:
                 assert beat[""] == "still here"
@@ -222,7 +223,7 @@ async def test_the_client_hears_what_is_told_and_that_it_ended(tmp_path: Path):
             async for one in client.listen(PATH):
                 heard.append((one.kind, one.data))
                 if one.kind == "":
-                    room.board.live.publish("target", {"name": "alpha", "state": "paused"})
+                    room.board.live.publish("target", lambda: {"name": "alpha", "state": "paused"})
                 else:
                     room.board.live.end()
         assert heard == [("", None), ("target", {"name": "alpha", "state": "paused"})]

@@ -3,13 +3,13 @@
 import json
 import re
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from admin_kit import AdminRoom, served
 from cli_kit import Terminal
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 from support.factories import event
 from support.stores import again, dead, delivered

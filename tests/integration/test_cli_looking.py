@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 from admin_kit import AdminRoom, served
 from cli_kit import Terminal
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 from support.factories import event, failed_attempt
 from support.stores import again, dead, delivered

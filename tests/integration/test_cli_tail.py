@@ -91,8 +91,10 @@ def configured(folder: Path, port: int) -> Path:
 async def test_a_line_an_attempt_until_ctrl_c(tmp_path: Path):
     async with served(tmp_path) as room, tailing(configured(tmp_path, room.admin.port)) as tail:
         assert (await tail.said()).startswith("Following deliveries of the relay at 127.0.0.1:")
-        room.board.live.publish("attempt", attempt())
-        room.board.live.publish("attempt", attempt(outcome="retry", status_code=None, kind="timeout", status="pending"))
+        room.board.live.publish("attempt", lambda: attempt())
+        room.board.live.publish(
+            "attempt", lambda: attempt(outcome="retry", status_code=None, kind="timeout", status="pending")
+        )
         assert await tail.line() == click.unstyle(line_of(ATTEMPT))
         assert " ".join((await tail.line()).split()) == "07:04:50 retry alpha order.finished order-1 timeout 0.01 s"
         assert await tail.interrupt() == 0
@@ -102,8 +104,8 @@ async def test_json_lines_of_one_target(tmp_path: Path):
     config_for = lambda room: configured(tmp_path, room.admin.port)  # noqa: E731 - read once, two lines below
     async with served(tmp_path) as room, tailing(config_for(room), "--json", "--target", "beta") as tail:
         await tail.said()
-        room.board.live.publish("attempt", attempt())
-        room.board.live.publish("attempt", attempt(target="beta", error="said \x1b[2J"))
+        room.board.live.publish("attempt", lambda: attempt())
+        room.board.live.publish("attempt", lambda: attempt(target="beta", error="said \x1b[2J"))
         found = json.loads(await tail.line())
         assert found == {"kind": "attempt", **attempt(target="beta", error="said \\x1b[2J")}
 
@@ -119,7 +121,7 @@ async def test_a_restart_is_waited_for_and_what_went_by_is_said(tmp_path: Path):
         async with serving(second, port) as room:
             assert await tail.said() == "The relay is back."
             assert "Some attempts went by unseen; `houdini-relay deliveries list`" in await tail.said()
-            room.board.live.publish("attempt", attempt(target="after"))
+            room.board.live.publish("attempt", lambda: attempt(target="after"))
             assert "after" in await tail.line()
 
 
@@ -128,7 +130,7 @@ async def tailing_over(folder: Path, port: int, config_folder: Path) -> AsyncIte
     """A tail whose relay has just ended."""
     async with serving(folder, port) as room, tailing(configured(config_folder, port)) as tail:
         await tail.said()
-        room.board.live.publish("attempt", attempt())
+        room.board.live.publish("attempt", lambda: attempt())
         await tail.line()
         await room.admin.stop()
         yield tail

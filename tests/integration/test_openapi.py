@@ -4,13 +4,13 @@ import asyncio
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from admin_kit import TOKEN, AdminRoom, served
 from jsonschema import Draft202012Validator
+from msgspec.structs import replace
 from support.factories import event, failed_attempt
 from support.stores import again, dead, delivered, parks
 from yarl import URL

@@ -5,10 +5,10 @@ import os
 import random
 from collections import defaultdict
 from contextlib import suppress
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 from support.factories import event
 from support.instances import add, instance, instances, wall_ms
 from support.postgres import shared_server

@@ -24,7 +24,7 @@ from sender_kit import (
 )
 
 from relay.clock import SystemClock
-from relay.delivery.request import build_request
+from relay.delivery.request import build_request, fixed_part
 from relay.delivery.signer import Signer
 from relay.model import Outcome
 
@@ -36,7 +36,7 @@ def test_the_bytes_received_are_the_bytes_signed(new_loop):
             target = a_target(peer.url, {"X-Team": "blue"})
             now_ms = SystemClock().wall_ms()
             signer = Signer([SECRET])
-            request = build_request(a_delivery(attempts_made=2), target, signer, {}, now_ms, partner_id="p")
+            request = build_request(a_delivery(attempts_made=2), fixed_part(target, {}), signer, now_ms, partner_id="p")
             attempt = await post_once(peer.url, request)
         assert attempt.outcome is Outcome.OK
         [(head, body)] = peer.requests

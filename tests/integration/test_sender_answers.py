@@ -23,7 +23,7 @@ from sender_kit import (
 
 from relay.delivery import answer as answer_module
 from relay.delivery import sender as sender_module
-from relay.delivery.request import build_request
+from relay.delivery.request import build_request, fixed_part
 from relay.delivery.signer import Signer
 from relay.model import Outcome
 
@@ -267,7 +267,7 @@ async def test_secrets_that_the_receiver_echoes_are_not_kept():
     async with Peer(echo) as peer:
         url = peer.url + "/hidden-path?k=hidden-query"
         target = a_target(url, {"x": "hidden-header"})
-        request = build_request(a_delivery(), target, Signer([SECRET]), {}, 1_000_000, partner_id="p")
+        request = build_request(a_delivery(), fixed_part(target, {}), Signer([SECRET]), 1_000_000, partner_id="p")
         attempt = await post_once(url, request)
     assert b"[redacted]" in attempt.response_body
     assert b"hidden" not in attempt.response_body

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from support.engine import Answer, Steps, answer, target
 from support.factories import event
 from support.until import until
 
 from relay.delivery.target_loop import UNSETTLED
+from relay.log_names import Log
 from relay.model import Delivery
 from relay.standing import Standing
+from relay.store.values import Claim
 
 
 @asynccontextmanager
@@ -106,3 +109,73 @@ async def test_while_a_target_recovers_what_is_not_committed_counts(tmp_path: Pa
         async with uncommitted(steps):
             await look(steps)
             assert len(steps.client.sent) - before == allowed
+
+
+async def test_a_drain_waits_for_outcomes_to_be_written(tmp_path: Path):
+    async with Steps(tmp_path / "relay.db", target()) as steps, uncommitted(steps) as commit:
+        await steps.add(event("o1"))
+        await steps.loops["alpha"].run_once()
+        await until(lambda: steps.client.taken)
+        draining = asyncio.create_task(steps.loops["alpha"].drain(10.0))
+        await look(steps)
+        assert not draining.done()
+        commit.set()
+        assert await draining == 0
+
+
+async def test_an_outcome_that_cannot_be_written_in_time_counts_as_cut_off(tmp_path: Path):
+    async with Steps(tmp_path / "relay.db", target()) as steps, uncommitted(steps):
+        running = asyncio.create_task(steps.loops["alpha"].run())
+        await steps.add(event("o1"))
+        steps.loops["alpha"].wake()
+        await until(lambda: steps.client.taken)
+        assert await steps.loops["alpha"].drain(0.01) == 1
+        async with asyncio.timeout(5):
+            await running
+        assert steps.board.targets["alpha"].in_flight == 0
+
+
+async def test_a_defect_in_what_is_told_of_an_outcome_holds_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: Any) -> None:
+        raise ValueError("a defect")
+
+    async with Steps(tmp_path / "relay.db", target(concurrency=1)) as steps:
+        monkeypatch.setattr(steps.loops["alpha"]._reporter, "settled", broken)
+        await steps.add(event("o1", sequence=1), event("o1", sequence=2))
+        with capture_logs() as lines:
+            await steps.turn()
+        assert steps.client.ids == ["evt_o1_1", "evt_o1_2"]
+        assert [line["event"] for line in lines] == [Log.ATTEMPT_CRASHED] * 2
+        assert (await steps.waiting()).pending == 0
+
+
+async def test_a_claim_that_had_to_wait_is_for_every_slot_that_is_free_by_then(tmp_path: Path):
+    """The store may be in the middle of a commit for milliseconds, in which most receivers have answered."""
+    async with Steps(tmp_path / "relay.db", target(concurrency=2)) as steps:
+        await steps.add(*(event(f"o{number}") for number in range(4)))
+        answers = [asyncio.Event(), asyncio.Event()]
+
+        async def in_turn(delivery: Delivery) -> int:
+            if (place := steps.client.sent.index(delivery)) < 2:
+                await answers[place].wait()
+            return 200
+
+        steps.client.script = in_turn
+        await steps.loops["alpha"].run_once()
+        await steps.client.until_sent(2)
+        store, commit = steps.bench.store, asyncio.Event()
+        claim = store.claim
+
+        async def later(*args: Any) -> Claim:
+            await commit.wait()
+            return await claim(*args)
+
+        object.__setattr__(store, "claim", later)
+        answers[0].set()
+        await until(lambda: len(steps.client.taken) == 1)
+        claiming = asyncio.create_task(steps.loops["alpha"].run_once())
+        answers[1].set()
+        await until(lambda: len(steps.client.taken) == 2)
+        commit.set()
+        await claiming
+        await steps.client.until_sent(4)

@@ -121,7 +121,9 @@ async def test_a_claim_whose_caller_is_cancelled_between_commit_and_answer_is_gi
     claiming = asyncio.create_task(bench.store.claim("alpha", up_to(1), 10_000))
     await asyncio.sleep(0)
     # In the same group, so that this runs after the claim's answer is there and before its caller goes on.
-    cancelling = asyncio.create_task(bench.store._run(lambda _connection: None, lambda _none: claiming.cancel()))
+    cancelling = asyncio.create_task(
+        bench.store._run(lambda _connection: None, lambda _none: claiming.cancel(), reads=True)
+    )
     await asyncio.sleep(0)
     gate.set()
     await asyncio.gather(holding, cancelling)
@@ -183,3 +185,44 @@ async def test_nobody_else_may_read_the_files(bench: Bench, tmp_path: Path):
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
     assert modes
     assert set(modes.values()) == {0o600}, modes
+
+
+async def test_what_only_reads_waits_for_no_commit_of_those_that_wait_along_with_it(tmp_path: Path):
+    """And sees nothing of theirs: a claim of an event that is lost by a crash would send what never happened."""
+    writer = Writer(tmp_path / "relay.db", lambda _seconds: None)
+    await writer.start()
+    go = threading.Event()
+    told: list[str] = []
+    write = "INSERT INTO meta(key, value) VALUES('a', 'b')"
+    count = "SELECT count(*) FROM meta"
+    async with asyncio.timeout(10):
+        busy = asyncio.ensure_future(writer.run(lambda _connection: go.wait(10)))
+        await asyncio.sleep(0)
+        written = asyncio.ensure_future(writer.run(lambda one: one.execute(write), lambda _: told.append("written")))
+        await asyncio.sleep(0)
+        read = asyncio.ensure_future(
+            writer.run(lambda one: one.execute(count).fetchone(), lambda _: told.append("read"), reads=True)
+        )
+        await asyncio.sleep(0)
+        go.set()
+        await asyncio.gather(busy, written)
+        assert await read == (0,)
+    assert told == ["read", "written"]
+    await writer.close()
+
+
+async def test_a_read_that_is_wrong_harms_nobody_and_one_that_the_disk_refuses_stops_everything(tmp_path: Path):
+    writer = Writer(tmp_path / "relay.db", lambda _seconds: None)
+    await writer.start()
+    with pytest.raises(sqlite3.ProgrammingError):
+        await writer.run(lambda one: one.execute("SELECT ?").fetchone(), reads=True)
+    assert await writer.run(lambda one: one.execute("SELECT 1").fetchone(), reads=True) == (1,)
+
+    def broken(_connection: sqlite3.Connection) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with pytest.raises(StoreBroken, match="disk I/O error"):
+        await writer.run(broken, reads=True)
+    with pytest.raises(StoreBroken):
+        await writer.run(lambda one: one.execute("SELECT 1").fetchone())
+    await writer.close()

@@ -188,6 +188,17 @@ async def test_a_rate_limit_is_kept_and_a_restart_is_no_burst(path: Path):
         assert (await steps.waiting()).pending == 0
 
 
+async def test_a_rate_limited_target_that_nothing_waits_for_is_left_alone(path: Path):
+    """There is a token, so nothing but a delivery is wanting: there is no moment to look again at."""
+    async with Steps(path, target(rate_limit="1/s", concurrency=4)) as steps:
+        assert await steps.turn() == NAP
+        await steps.add(event("o1"))
+        assert await steps.turn() == 1.0  # until there is another token
+        assert steps.client.ids == ["evt_o1_1"]
+        steps.clock.move(1.0)
+        assert await steps.turn() == NAP
+
+
 async def test_a_lane_behind_its_failing_head_waits_and_others_flow(path: Path):
     """Failure mode 109: intended, visible by its age, and bounded."""
     async with Steps(path, target(breaker={"failures": 1000})) as steps:

@@ -19,7 +19,7 @@ from support.factories import event, snapshot
 
 from relay.clock import SystemClock
 from relay.config import TargetSettings
-from relay.delivery.request import PostRequest, build_request
+from relay.delivery.request import PostRequest, build_request, fixed_part
 from relay.delivery.settler import Context
 from relay.delivery.signer import Signer
 from relay.metrics import Metrics
@@ -178,7 +178,7 @@ def build(traceparent: str | None) -> PostRequest:
         {"name": "t", "url": "https://t.example.com/", "secrets": [SECRET], "headers": {"traceparent": "mine"}}
     )
     return build_request(
-        delivery(), to, Signer([SECRET]), {}, 1_700_000_000_000, partner_id="p", traceparent=traceparent
+        delivery(), fixed_part(to, {}), Signer([SECRET]), 1_700_000_000_000, partner_id="p", traceparent=traceparent
     )
 
 

@@ -3,10 +3,10 @@
 import asyncio
 import shutil
 from collections.abc import Coroutine, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from msgspec.structs import replace
 from support.factories import event, failed_attempt, known, ok_attempt
 
 from relay.model import TERMINAL, Attempt, DeadReason, Delivery, DeliveryStatus, Outcome

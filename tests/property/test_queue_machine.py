@@ -7,7 +7,6 @@ and nothing that is in flight was touched; at the end every target is set free a
 import os
 import shutil
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec.structs import replace
 from queue_model import EVERY, LOOSE, OPEN, STRICT, TARGETS, WAITING, QueueBench, wrongly_superseded
 
 from relay.model import Delivery

@@ -1,9 +1,9 @@
 """A store under test and short ways to put things into it."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
+from msgspec.structs import replace
 from support.factories import event, failed_attempt, known, ok_attempt
 
 from relay.model import Attempt, DeadReason, Delivery, DeliveryStatus, Event, KnownOrder, Outcome

@@ -1,9 +1,10 @@
 """The audit's comparison as a table: what is a difference, of what kind, and what is none."""
 
-from dataclasses import replace
+import dataclasses
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from support.factories import known
 
 from relay.admin.compare import Difference, Expectation, Kind, Ledger, SeenOrder, compare, is_certain
@@ -180,7 +181,7 @@ def test_unknown_codes_are_shown_as_numbers():
 
 def test_a_target_that_wants_status_changes_is_owed_no_others():
     """`changes: status`; a repair would send it what it does not want."""
-    everything, status_only = expect("alpha"), replace(expect("beta"), status_only=True)
+    everything, status_only = expect("alpha"), dataclasses.replace(expect("beta"), status_only=True)
     finer = replace(made(2, D), moves_status=False)
     order, deliveries = known(status=4, sequence=2), (made(1, D), made(1, D, "beta"), finer)
     assert kinds(order, *deliveries, to=[everything, status_only]) == []

@@ -7,7 +7,7 @@ import pytest
 from relay.config import TargetSettings
 from relay.config.section import TARGET_RESERVED
 from relay.delivery.credentials import fixed_headers, read_from_files
-from relay.delivery.request import PostRequest, build_request
+from relay.delivery.request import PostRequest, build_request, fixed_part
 from relay.delivery.signer import Signer, new_secret
 from relay.model import Delivery, Event, OrderFacts, Origin
 from relay.secret import Secret
@@ -32,7 +32,9 @@ def basic(userinfo):
 
 
 def built(target, auth=None, now_ms=1795331090999, attempts_made=0) -> PostRequest:
-    return build_request(a_delivery(attempts_made), target, Signer([SECRET]), auth or {}, now_ms, partner_id="p1")
+    return build_request(
+        a_delivery(attempts_made), fixed_part(target, auth or {}), Signer([SECRET]), now_ms, partner_id="p1"
+    )
 
 
 def test_the_headers_are_those_of_standard_webhooks_and_ours():

@@ -1,11 +1,11 @@
 """The table of answers: what each means for its delivery."""
 
 import random
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from support.factories import event
 
 from relay.delivery.retry import (

@@ -1,9 +1,9 @@
 """Which targets get which event: `events` and `changes`."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from support.factories import event
 
 from relay.config import TargetSettings

@@ -61,7 +61,7 @@ def answered(status: int) -> Attempt:
 
 
 async def settle_together(settler: Settler, *ended: tuple[Delivery, int]) -> list[DeliveryStatus]:
-    tasks = [asyncio.create_task(settler.settle(delivery, answered(status))) for delivery, status in ended]
+    tasks = [settler.settle(delivery, answered(status)) for delivery, status in ended]
     await asyncio.sleep(0)
     assert await settler.run_once() == len(ended)
     return [(await task).settlement.status for task in tasks]
@@ -84,7 +84,7 @@ async def test_each_target_by_its_own_standing(settler: Settler):
 
 async def test_a_store_that_fails_lets_nobody_wait(store: Written, settler: Settler):
     store.error = StoreError("the disk is gone")
-    waiting = asyncio.create_task(settler.settle(last_step(1), answered(200)))
+    waiting = settler.settle(last_step(1), answered(200))
     await asyncio.sleep(0)
     with pytest.raises(StoreError):
         await settler.run_once()
@@ -95,7 +95,7 @@ async def test_a_store_that_fails_lets_nobody_wait(store: Written, settler: Sett
 async def test_what_has_gathered_is_written_when_it_ends(store: Written, settler: Settler):
     running = asyncio.create_task(settler.run())
     await asyncio.sleep(0)
-    waiting = asyncio.create_task(settler.settle(last_step(1), answered(200)))
+    waiting = settler.settle(last_step(1), answered(200))
     await asyncio.sleep(0)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
@@ -106,7 +106,7 @@ async def test_what_has_gathered_is_written_when_it_ends(store: Written, settler
 async def test_a_failure_by_replaced_settings_ends_nothing_and_opens_no_breaker(settler: Settler):
     """Beside ordinary ones in the same group, which are judged as ever."""
     tasks = [
-        asyncio.create_task(settler.settle(last_step(number), answered(status), outdated=number < 4))
+        settler.settle(last_step(number), answered(status), outdated=number < 4)
         for number, status in enumerate((500, 410, 400, 503, 500, 500))
     ]
     await asyncio.sleep(0)
@@ -122,11 +122,11 @@ async def test_what_cannot_be_written_while_the_store_is_away_is_written_when_it
     store: Written, settler: Settler
 ):
     store.error = StoreUnavailable("away")
-    waiting = [asyncio.create_task(settler.settle(last_step(one), answered(200))) for one in (1, 2)]
+    waiting = [settler.settle(last_step(one), answered(200)) for one in (1, 2)]
     await asyncio.sleep(0)
     with pytest.raises(StoreUnavailable):
         await settler.run_once()
-    late = asyncio.create_task(settler.settle(last_step(3), answered(200)))
+    late = settler.settle(last_step(3), answered(200))
     await asyncio.sleep(0)
     assert not any(one.done() for one in waiting)
     store.error = None
@@ -138,7 +138,7 @@ async def test_what_cannot_be_written_while_the_store_is_away_is_written_when_it
 async def test_it_goes_on_by_itself_after_an_outage(store: Written, settler: Settler):
     store.error = StoreUnavailable("away")
     running = asyncio.create_task(settler.run())
-    settling = asyncio.create_task(settler.settle(last_step(1), answered(200)))
+    settling = settler.settle(last_step(1), answered(200))
     clock: Any = settler._context.clock
     await until(lambda: len(clock.slept) >= 2)
     assert set(clock.slept) == {AWAY}
@@ -151,7 +151,7 @@ async def test_it_goes_on_by_itself_after_an_outage(store: Written, settler: Set
 async def test_an_outage_does_not_keep_it_from_ending(store: Written, settler: Settler):
     store.error = StoreUnavailable("away")
     running = asyncio.create_task(settler.run())
-    settling = asyncio.create_task(settler.settle(last_step(1), answered(200)))
+    settling = settler.settle(last_step(1), answered(200))
     await until(lambda: settler._context.clock.slept)  # type: ignore[attr-defined]  # a fake clock
     running.cancel()
     async with asyncio.timeout(5):

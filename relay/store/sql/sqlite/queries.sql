@@ -127,7 +127,9 @@ UPDATE deliveries SET due_ms = :now WHERE id = :id AND state = 0 AND due_ms > :n
 -- name: promote
 UPDATE deliveries SET state = 0, due_ms = :now
 WHERE state = 1
-  AND id = (SELECT id FROM deliveries WHERE target_id = :target AND lane = :lane AND state < 2 ORDER BY id LIMIT 1);
+  AND id IN (SELECT (SELECT id FROM deliveries
+                     WHERE target_id = :target AND lane = j.value AND state < 2 ORDER BY id LIMIT 1)
+             FROM json_each(:lanes) j);
 
 -- name: insert_attempt
 INSERT INTO attempts(delivery_id, number, at_ms, duration_ms, outcome, status_code, kind, error, response_body, headers,
