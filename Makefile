@@ -7,6 +7,7 @@ DEMO_ARGS ?=
 ROUNDS ?= 200
 SECONDS ?= 600
 EXAMPLES ?= 20000
+MODULE ?=
 PREFIX ?= /opt/houdini-relay
 DESTDIR ?=
 TOOLS := build/tools
@@ -18,7 +19,7 @@ PROVE = PYTHONPATH=tests:tests/e2e $(BIN)/python -m
 LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
        --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
-.PHONY: demo test machine check rules units fmt bench crash chaos soak lock package install docs sbom audit clean
+.PHONY: demo test machine check rules units fmt bench plot micro instructions fuzz mutants coverage crash chaos soak lock package install docs sbom audit clean
 
 $(STAMP): constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -58,6 +59,27 @@ fmt: $(STAMP)
 bench: $(STAMP)  ## measurements, reported and never asserted
 	$(BIN)/python -m bench
 
+plot: build/bench-tools/.installed  ## the picture in docs/benchmarks.md, of the last `make bench` or its case throughput
+	build/bench-tools/bin/python bench/plot.py build/bench/throughput.json docs/benchmarks.png
+
+micro: $(STAMP)  ## what every update passes through, function by function
+	$(BIN)/pytest -q --benchmark-enable --benchmark-only --benchmark-columns=min,median,ops tests/micro
+
+instructions: $(STAMP)  ## the same for three of them, counted by valgrind; keeps the counts in bench/instructions.json
+	$(PROVE) bench.instructions
+
+fuzz: $(STAMP)  ## every way in from outside, with made-up and damaged input, for SECONDS each
+	$(PROVE) bench.fuzz --seconds $(SECONDS)
+
+mutants: $(STAMP) build/mutants-tools/.installed  ## small changes to the pure core (or only to MODULE), and which no test notices
+	$(PROVE) bench.mutants $(MODULE)
+
+coverage: $(STAMP)  ## branches that the tests below the real process take: of everything, and of the pure core
+	$(BIN)/pytest -q -n 2 --cov=relay --cov-branch --cov-report= \
+	  tests/unit tests/contract tests/integration tests/fuzz tests/property/test_rank_rule.py
+	$(BIN)/coverage report --skip-covered --sort=cover
+	$(BIN)/coverage report --show-missing --include=$$($(PROVE) bench.mutants --paths)
+
 crash: $(STAMP)  ## kill -9 under load, ROUNDS times, then nothing may be lost, doubled or out of order
 	$(PROVE) bench.crash --rounds $(ROUNDS)
 
@@ -73,7 +95,7 @@ soak: $(STAMP)  ## 200 updates a second with every fault at random for SECONDS, 
 lock: $(STAMP)  ## pin every dependency again, with hashes
 	$(LOCK) --all-extras -o constraints.txt
 	$(LOCK) --extra postgres --extra otel -o constraints-run.txt
-	$(foreach tool,build docs audit,$(subst pyproject.toml,requirements-$(tool).in,$(LOCK)) -o constraints-$(tool).txt;)
+	$(foreach tool,build docs audit bench mutants,$(subst pyproject.toml,requirements-$(tool).in,$(LOCK)) -o constraints-$(tool).txt;)
 
 $(TOOLS)/.installed: constraints-build.txt
 	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)

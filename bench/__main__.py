@@ -4,14 +4,17 @@ import argparse
 import asyncio
 from collections.abc import Callable
 
-from bench import backlog, isolation, postgres, steady, throughput
+from bench import backlog, growth, idle, isolation, postgres, steady, throughput
 from bench.apparatus import machine
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "cases", nargs="*", metavar="CASE", help="steady, throughput, isolation, backlog, postgres (default: all)"
+        "cases",
+        nargs="*",
+        metavar="CASE",
+        help="steady, throughput, isolation, backlog, growth, idle, postgres (default: all)",
     )
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the steady case (default 60)")
     parser.add_argument("--rate", type=float, default=200.0, help="its updates per second (default 200)")
@@ -24,6 +27,8 @@ def main() -> None:
         "throughput": lambda: asyncio.run(throughput.run(given.updates, given.rounds)),
         "isolation": lambda: asyncio.run(isolation.run()),
         "backlog": lambda: asyncio.run(backlog.run(given.queued)),
+        "growth": lambda: asyncio.run(growth.run()),
+        "idle": lambda: asyncio.run(idle.run()),
         "postgres": lambda: asyncio.run(postgres.run(postgres.CASES, postgres.QUEUED)),
     }
     if unknown := set(given.cases) - cases.keys():

@@ -4,11 +4,13 @@ import asyncio
 import json
 import os
 import platform
+import shutil
 import sqlite3
+import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
@@ -19,7 +21,7 @@ import psutil
 import yaml
 
 from bench.peer import STATUSES
-from relay.simulator.child import RelayProcess, free_port
+from relay.simulator.child import RUN_RELAY, RelayProcess, free_port
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - of these measurements alone
 _LINE_LIMIT = 1 << 28
@@ -94,7 +96,14 @@ async def peer() -> AsyncIterator[PeerProcess]:
 class Relay:
     """A relay between the peer's upstream and sinks."""
 
-    def __init__(self, folder: Path, peer: PeerProcess, targets: Sequence[dict[str, Any]], **changes: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        peer: PeerProcess,
+        targets: Sequence[dict[str, Any]],
+        command: Sequence[str] = (),
+        **changes: Any,
+    ) -> None:
         self.folder, self._admin = folder, free_port()
         self.settings = {
             "upstream": {
@@ -110,7 +119,8 @@ class Relay:
             "log": {"format": "json"},
             **changes,
         }
-        self._process = RelayProcess(folder / "config.yaml", folder / "relay.log", self._admin)
+        command = (*command, *RUN_RELAY)
+        self._process = RelayProcess(folder / "config.yaml", folder / "relay.log", self._admin, command)
 
     async def start(self) -> None:
         (self.folder / "config.yaml").write_text(yaml.safe_dump(self.settings))
@@ -143,6 +153,16 @@ async def relay(peer: PeerProcess, targets: Sequence[dict[str, Any]], **changes:
             yield one
         finally:
             await one.stop()
+
+
+@contextmanager
+def slow_disk(milliseconds: float) -> Iterator[tuple[str, ...]]:
+    """What to put before a command so that each of its syncs takes so much longer; needs `cc`."""
+    with tempfile.TemporaryDirectory(prefix="houdini-relay-bench-") as name:
+        shim = f"{name}/slowdisk.so"
+        source = Path(__file__).with_name("slowdisk.c")
+        subprocess.run([shutil.which("cc") or "cc", "-shared", "-fPIC", "-O2", "-o", shim, source, "-ldl"], check=True)
+        yield "env", f"LD_PRELOAD={shim}", f"SLOW_SYNC_US={milliseconds * 1000:.0f}"
 
 
 def target(name: str, port: int, **settings: Any) -> dict[str, Any]:
