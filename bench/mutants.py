@@ -18,7 +18,7 @@ from random import Random
 from typing import Any
 
 CORE = {
-    "standing": ("breaker", "retry", "planner"),
+    "standing": ("standing",),
     "delivery/answer": ("sender_reader",),
     "delivery/breaker": ("breaker",),
     "delivery/envelope": ("envelope",),

@@ -25,6 +25,10 @@ from relay.simulator.verdict import Verdict
 from relay.simulator.world import World
 
 _INTERRUPTED: Final = 130
+_GIVEN_SNIPPET: Final = """\
+    # The relay finds it in this variable of its environment; or write {file: PATH} for a file that holds it.
+    secrets: ["${RELAY_WEBHOOK_SECRET}"]
+"""
 _SNIPPET: Final = """\
 upstream:
   websocket_url: {websocket_url}
@@ -209,7 +213,7 @@ async def _listen(port: int, secrets: list[str], trouble: Misbehaviour, as_json:
         if not as_json:
             click.echo("# config.yaml, second half; `houdini-relay simulate` prints the other")
             click.echo(f"targets:\n  - name: listen\n    url: http://127.0.0.1:{receiver.port}/")
-            click.echo(f"    secrets: [{secrets[0] if made_up else '...the one you gave'}]\n")
+            click.echo(f"    secrets: [{secrets[0]}]\n" if made_up else _GIVEN_SNIPPET)
             if made_up:
                 click.echo(f"# made up for this run; next time:\n#   houdini-relay listen --secret {secrets[0]}\n")
             click.echo("# when the configuration has both halves, in another terminal:\n#   houdini-relay run\n")

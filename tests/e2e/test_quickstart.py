@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 from support.until import until
 
 from relay.simulator.child import free_port
@@ -92,6 +93,8 @@ async def test_a_newcomer_gets_there_by_the_page_alone(tmp_path: Path):
         assert "-> start what should listen there" in said
         assert "#   houdini-relay listen" in upstream.read_text()
         assert "#   houdini-relay run" in shop.read_text()
+        snippet = yaml.safe_load(shop.read_text().split("\n\n")[0])
+        assert snippet["targets"][0]["secrets"] == ["${RELAY_WEBHOOK_SECRET}"]
         await here.begin("run")
         await until(lambda: delivered(shop) >= 5, 40, pause=0.1)
         code, said = await here.run("status")
