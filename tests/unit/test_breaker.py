@@ -300,3 +300,31 @@ def test_instances_share_what_trouble_leaves():
 
 def test_what_a_throttle_leaves_is_the_targets_and_not_an_instances():
     assert standing_after(Standing(), 503).allowance == 8
+
+
+def test_what_is_not_settled_takes_slots_only_while_there_is_trouble():
+    assert permitted(Standing(), 10, unsettled=40) == Permit(6)
+    assert permitted(Standing(failures=1), 10, unsettled=4) == Permit(2)
+    assert permitted(Standing(failures=1), 10, unsettled=6) == Permit(0)
+    assert permitted(Standing(allowance=4), 1, unsettled=2) == Permit(1)
+
+
+def test_a_probe_may_be_due_as_late_as_the_longest_wait_and_a_clocks_slack():
+    latest = NOW + 300_000 + 60_000
+    assert permitted(replace(OPENED, probe_due_ms=latest)) == Permit(0, look_again_ms=latest)
+    assert permitted(replace(OPENED, probe_due_ms=latest + 1)) == Permit(1, probe=True)
+
+
+def test_a_refused_event_is_no_failure_of_its_target_and_its_probe_is_soon_followed_by_another():
+    """The target takes other events: had it not, a 400 would count as its failure."""
+    taken = replace(OPENED, ok_ms=NOW, ok_order="other", probes_failed=5, probe_due_ms=NOW)
+    first = replace(delivery(probe=True), first_attempt_ms=NOW - 1)
+    probed = after(taken, answered(400), first, POLICY, NOW)
+    assert (probed.failures, probed.probes_failed, probed.probe_due_ms) == (10, 5, NOW + 10_000)
+    under_way = after(taken, answered(400), replace(first, probe=False), POLICY, NOW)
+    assert under_way.probe_due_ms == NOW
+
+
+def test_slowing_down_leaves_an_open_breaker_as_it_is():
+    assert standing_after(OPENED, 503, probe=True).allowance is None
+    assert standing_after(replace(OPENED, breaker=Breaker.CLOSED, failures=0), 503).allowance == 8

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.delivery.answer import HEAD_CAP, INTERIM_CAP, READ_CAP, AnswerReader, NotAnAnswer
+from relay.delivery.answer import HEAD_CAP, HEADER_CAP, INTERIM_CAP, READ_CAP, AnswerReader, NotAnAnswer
 
 ANSWERS = [
     b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nserver: s\r\n\r\nok",
@@ -92,3 +92,75 @@ def test_what_comes_with_a_granted_tunnel_spoils_it(length):
     with pytest.raises(NotAnAnswer):
         reader.feed(b"HTTP/1.1 200 Yes\r\n" + length + b"\r\nHTTP/")
     assert reader.answer is None
+
+
+def lines(count: int) -> bytes:
+    return b"".join(b"x%d: y\r\n" % number for number in range(count))
+
+
+@pytest.mark.parametrize(
+    ("fits", "one_too_many"),
+    [
+        (lines(HEADER_CAP), lines(HEADER_CAP + 1)),
+        (b"x: " + b"y" * (HEAD_CAP - 5) + b"\r\n", b"x: " + b"y" * (HEAD_CAP - 4) + b"\r\n"),
+        (lines(1) + b"xy: " + b"y" * (HEAD_CAP - 13) + b"\r\n", lines(1) + b"xy: " + b"y" * (HEAD_CAP - 12) + b"\r\n"),
+    ],
+    ids=["lines", "bytes", "bytes of all lines"],
+)
+def test_a_head_may_be_as_long_as_its_cap_and_no_longer(fits, one_too_many):
+    """In pieces, so that the cap on what has come without a head does not decide."""
+    for head, expected in ((fits, (False, 204)), (one_too_many, (True, None))):
+        reader = AnswerReader()
+        reader.feed(b"HTTP/1.1 204 No\r\n")
+        reader.wire_bytes = 0
+        try:
+            reader.feed(head)
+            reader.wire_bytes = 0
+            reader.feed(b"\r\n")
+            refused = False
+        except NotAnAnswer:
+            refused = True
+        assert (refused, reader.answer and reader.answer.status) == expected
+
+
+@pytest.mark.parametrize(("interims", "status"), [(INTERIM_CAP, 200), (INTERIM_CAP + 1, None)])
+def test_so_many_interim_answers_and_no_more(interims, status):
+    answer = b"HTTP/1.1 103 Hint\r\n\r\n" * interims + b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+    assert read([answer])[1] == status
+
+
+def test_a_body_of_exactly_the_cap_is_kept_whole_and_ends_the_reading():
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n"
+    reader = AnswerReader()
+    reader.feed(head % (READ_CAP + 1) + b"x" * (READ_CAP - 1))
+    assert not reader.over
+    reader.feed(b"x")
+    assert (len(reader.answer.body), reader.over, reader.reusable) == (READ_CAP, True, False)
+
+
+def test_a_body_in_crumbs_is_given_up_after_four_times_its_cap():
+    """A chunk of one byte costs six on the wire; nobody may feed the reader for ever."""
+    reader = AnswerReader()
+    reader.feed(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+    crumb, fed = b"1;%s\r\nx\r\n" % (b"e" * 60), 0
+    while not reader.over:
+        reader.feed(crumb)
+        fed += len(crumb)
+        assert fed <= 4 * READ_CAP + len(crumb)
+    assert len(reader.answer.body) < READ_CAP
+    assert fed > 4 * READ_CAP - 2 * len(crumb)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"HTTP/1.1 099 x\r\n\r\n", b"HTTP/2.0 200 OK\r\n\r\n", b"HTTP/1.1 101 Switching\r\nupgrade: x\r\n\r\n"],
+)
+def test_a_head_of_another_protocol_is_refused(answer):
+    assert read([answer])[:2] == (True, None)
+
+
+def test_a_tunnel_that_is_refused_may_say_why():
+    reader = AnswerReader()
+    reader.begin(head_only=True)
+    reader.feed(b"HTTP/1.1 300 No\r\ncontent-length: 4\r\n\r\nbody")
+    assert reader.answer.status == 300
