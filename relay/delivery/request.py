@@ -1,7 +1,6 @@
 """What one attempt sends: headers and body, signed for this moment. Pure but for secrets that lie in files."""
 
 import base64
-import binascii
 from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -128,7 +127,7 @@ def _auth_secrets(auth_headers: Mapping[str, str]) -> Iterator[str]:
 def _decoded(credentials: str) -> Iterator[str]:
     try:
         text = base64.b64decode(credentials, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # no base64, or no text
         return
     yield text
     yield text.partition(":")[2]

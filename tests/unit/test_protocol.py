@@ -19,6 +19,8 @@ from relay.upstream.protocol import (
     parse_order,
     printable,
     snapshot,
+    stand_in,
+    valid_id,
 )
 
 ORDER = b'{"houdiniId":"h9NpKm75gRnX7GWaFATwYn","status":4,"inAmount":0.37271038265600004,"x":2.53e-05}'
@@ -131,3 +133,15 @@ def test_a_lone_surrogate_inside_an_order_costs_nothing() -> None:
     message = parse_message(rb'{"type":"order_update","data":' + order + b"}")
     assert message == OrderUpdate(order)
     assert parse_order(order).fields["metadata"] == rb'"x\ud83d"'
+
+
+@pytest.mark.parametrize(
+    ("body", "created"), [(b"no order", None), (b'{"created":"then"}', "then"), (b'{"created":7}', None)]
+)
+def test_what_stands_in_for_an_unreadable_order_can_be_no_order(body: bytes, created: str | None) -> None:
+    name, found = stand_in(body)
+    assert name.startswith("\0")
+    assert not valid_id(name)
+    assert found == created
+    assert stand_in(body)[0] == name
+    assert stand_in(body + b" ")[0] != name

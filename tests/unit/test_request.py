@@ -139,3 +139,35 @@ def test_whether_secrets_lie_in_files():
     assert read_from_files(a_target(headers={"X-Key": in_file}))
     assert read_from_files(a_target(auth={"bearer": in_file}))
     assert read_from_files(a_target(auth={"basic": {"username": "a", "password": in_file}}))
+
+
+@pytest.mark.parametrize("scheme", ["Basic", "basic"])
+def test_credentials_are_hidden_as_they_are_sent_and_as_they_read(scheme):
+    encoded = basic("relay:correct horse").removeprefix("Basic ")
+    hidden = built(a_target(), {"authorization": f"{scheme} {encoded}"}).hidden
+    assert {f"{scheme} {encoded}", encoded, "relay:correct horse", "correct horse"} <= set(hidden)
+
+
+def test_a_bearer_token_is_not_taken_for_something_encoded():
+    token = basic("relay:correct horse").removeprefix("Basic ")
+    assert "correct horse" not in built(a_target(), {"authorization": f"Bearer {token}"}).hidden
+
+
+@pytest.mark.parametrize("nonsense", ["Basic \xff", "Basic AAA", "Basic /w=="])
+def test_credentials_that_are_no_base64_text_are_hidden_as_they_are(nonsense):
+    assert nonsense in built(a_target(), {"authorization": nonsense}).hidden
+
+
+def test_our_traceparent_takes_the_place_of_a_configured_one():
+    target = a_target(headers={"traceparent": "theirs", "tracestate": "kept", "a": "kept"})
+    fixed = fixed_part(target, {})
+    ours = build_request(a_delivery(0), fixed, Signer([SECRET]), 1_000, partner_id="p1", traceparent="ours")
+    assert [value for name, value in ours.headers if name == "traceparent"] == ["ours"]
+    assert dict(ours.headers).items() >= {"tracestate": "kept", "a": "kept"}.items()
+    assert dict(built(target).headers)["traceparent"] == "theirs"
+
+
+def test_nothing_secret_shows_when_it_is_printed():
+    target = a_target(headers={"x-key": "CANARY"})
+    assert "CANARY" not in f"{built(target)!r} {fixed_part(target, {})!r}"
+    assert "h9" not in repr(built(target))

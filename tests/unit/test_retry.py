@@ -261,3 +261,20 @@ def test_retry_after_never_shortens_the_wait():
 
 def test_retry_after_is_honoured_up_to_the_policys_most():
     assert decided(answered(503, retry_after="9999"), policy=RetryPolicy((5.0,), 0.0, 60.0)) == after(60)
+
+
+def test_the_longest_wait_is_that_of_the_schedule_or_of_retry_after_with_jitter():
+    assert RetryPolicy((5.0, 60.0), jitter=0.5, retry_after_max=10.0).longest_wait == 90.0
+    assert RetryPolicy((5.0,), jitter=0.1, retry_after_max=100.0).longest_wait == pytest.approx(110.0)
+    assert RetryPolicy((), jitter=0.1, retry_after_max=0.0).longest_wait == 0.0
+
+
+def test_what_was_under_way_when_the_breaker_opened_uses_its_step_but_for_the_last():
+    steps = len(SCHEDULE)
+    assert decided(answered(500), standing=OPEN, steps_used=steps - 1) == after(0, uses_step=True)
+    assert decided(answered(500), standing=OPEN, steps_used=steps) == after(0, uses_step=False)
+
+
+def test_a_date_without_a_zone_is_utc():
+    headers = {"retry-after": "Sun, 22 Nov 2026 07:01:00 -0000", "date": "Sun, 22 Nov 2026 07:00:00 -0000"}
+    assert retry_after(headers, NOW_MS, 3_600.0) == 60.0

@@ -62,3 +62,15 @@ def test_both_ways_agree(value: dict[str, object], indent: int | str | None, esc
         return  # a lone surrogate that was not escaped is not UTF-8
     assert {name: json.loads(part) for name, part in plain.items()} == value
     assert members(with_lone) == {"lone": rb'"\ud83d"', **plain} or "lone" in value
+
+
+@pytest.mark.parametrize("text", [b"{} x", b"{", b'{"a" 1}', b'{"a":1,}', b"{1:2}", b"", b'{"\\ud83d":1'])
+def test_what_is_no_object_is_refused_by_the_slow_way_too(text: bytes) -> None:
+    with pytest.raises(NotSplit):
+        members(text)
+
+
+@pytest.mark.parametrize("text", [b"nonsense", b"NaN", b"[" * 100_000, b"\xff"])
+def test_what_is_no_json_has_no_value(text: bytes) -> None:
+    with pytest.raises(NotSplit):
+        decode(text)
