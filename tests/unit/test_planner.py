@@ -203,3 +203,12 @@ def test_in_a_batch_the_last_word_on_a_question_counts():
     assert ([one.houdini_id for one in asked.questions], asked.answered) == (["order-1"], [])
     answered, _ = plan(snapshot(status=1), snapshot(status=3), known_orders=(known(status=2),))
     assert (answered.questions, answered.answered) == ([], ["order-1"])
+
+
+def test_the_last_word_on_one_question_leaves_those_of_other_orders_alone():
+    orders = tuple(known(name, status=2) for name in "abc")
+    forward, backward = {"status": 3}, {"status": 1}
+    asked, _ = plan(*(snapshot(name, **forward) for name in "abc"), snapshot("b", **backward), known_orders=orders)
+    assert ([one.houdini_id for one in asked.questions], asked.answered) == (["b"], ["a", "c"])
+    told, _ = plan(*(snapshot(name, **backward) for name in "abc"), snapshot("b", **forward), known_orders=orders)
+    assert ([one.houdini_id for one in told.questions], told.answered) == (["a", "c"], ["b"])
