@@ -32,12 +32,14 @@ def run(surface: Surface, seconds: float, first_seed: int) -> bool:
     executed, began, number = 0, monotonic(), first_seed
 
     def check(given: object) -> None:
-        nonlocal executed
-        if monotonic() - began < seconds:
+        nonlocal executed, began
+        if executed == 0:
+            began = monotonic()  # making the first input may take seconds
+        if executed == 0 or monotonic() - began < seconds:
             executed += 1
             surface.check(given)
 
-    while monotonic() - began < seconds:
+    while executed == 0 or monotonic() - began < seconds:
         try:
             _round(surface, check, number)
         except Exception:

@@ -1,5 +1,6 @@
 """What one delivery costs the store as it grows: ingest, claim and settlement, beside ever more that has ended."""
 
+import argparse
 import asyncio
 import json
 import sqlite3
@@ -115,7 +116,11 @@ def _used() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-if __name__ == "__main__":
-    import sys
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.growth", description=__doc__)
+    parser.add_argument("sizes", nargs="*", type=int, metavar="ROWS", help="ended deliveries (default: 10^4 to 10^6)")
+    print(asyncio.run(run(parser.parse_args().sizes or SIZES)))
 
-    print(asyncio.run(run(tuple(map(int, sys.argv[1:])) or SIZES)))
+
+if __name__ == "__main__":
+    main()

@@ -49,7 +49,7 @@ _PYTEST = (
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.mutants", description=__doc__)
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"{', '.join(CORE)} (default: all)")
-    parser.add_argument("--each", type=int, default=60, help="mutants of a module that are tried (default 60)")
+    parser.add_argument("--each", type=int, default=40, help="mutants of a module that are tried (default 40)")
     parser.add_argument("--paths", action="store_true", help="only print the files, separated by commas")
     given = parser.parse_args()
     if given.paths:

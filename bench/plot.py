@@ -14,7 +14,10 @@ SCRIPT, RELAY = "#9aa4b2", "#2f6f4f"
 
 
 def main() -> None:
-    figures = json.loads(Path(sys.argv[1]).read_text())
+    try:
+        figures = json.loads(Path(sys.argv[1]).read_text())
+    except FileNotFoundError:
+        sys.exit(f"{sys.argv[1]}: no figures yet; measure them first: python -m bench throughput")
     picture, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
     _rates(left, figures["per_second"])
     _latencies(right, figures["latency_ms"])

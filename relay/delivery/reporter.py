@@ -33,6 +33,7 @@ class Reporter:
         self._context = context
         self._board = board
         self._standing: Standing | None = None
+        # No more would be told anyway.
         self._breaker_changes: deque[tuple[Standing, Standing]] = deque(maxlen=CHANGES_A_MINUTE)
         self._error: str | None = None
         self._said_failing, self._said_at = False, -FLAPPING

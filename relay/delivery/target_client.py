@@ -154,10 +154,12 @@ class TargetClient:
 
     async def _attempt(self, delivery: Delivery, deadline: float) -> Attempt:
         line = self._line
-        if line is not None and line.fixed is not None:  # nothing has to be waited for
+        if line is None:
+            async with asyncio.timeout(self._left(deadline)):
+                line = await self._opened()
+        if line.fixed is not None:
             return await self._post(line.sender, self._build(delivery, line.signer, line.fixed), deadline)
         async with asyncio.timeout(self._left(deadline)):
-            line = await self._opened()
             token = None if self._tokens is None else await self._tokens.token()
             request = await self._request(delivery, line.signer, token)
         attempt = await self._post(line.sender, request, deadline)

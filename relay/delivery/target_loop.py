@@ -7,11 +7,11 @@ anything.
 """
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 from typing import Final, Protocol
 
 import structlog
-from msgspec.structs import replace
 
 from relay.board import TargetBoard
 from relay.config import TargetSettings
@@ -153,15 +153,11 @@ class TargetLoop:
         if (denied := self._denied_until - self._context.clock.mono()) > 0:
             return denied
         name, now_ms = self._target.name, self._context.clock.wall_ms()
-        load, permit = self._load(now_ms), Permit(0)
+        (tokens, token_ms), permit = self._tokens(now_ms), Permit(0)
 
         def ask(standing: Standing) -> Permit:
             nonlocal permit
-            # Not before now, since the claim may have waited for a commit: nothing has begun meanwhile, but slots may
-            # be free that were not. It may be asked in the store's thread; a length can be read from there.
-            wire = len(self._on_wire)
-            present = replace(load, in_flight=wire, unsettled=len(self._unsettled) - wire)
-            permit = breaker.permits(standing, self._policy.breaker, present, now_ms)
+            permit = breaker.permits(standing, self._policy.breaker, self._load(tokens, token_ms), now_ms)
             return permit
 
         claim = await self._context.store.claim(name, ask, now_ms)
@@ -187,11 +183,9 @@ class TargetLoop:
         whose outcome could not be written by then.
         """
         self.leave()
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(grace):
                 await self._all_settled.wait()
-        except TimeoutError:
-            pass
         late = len(self._unsettled)
         for task in (cut := tuple(self._attempts)):
             task.cancel()
@@ -218,13 +212,20 @@ class TargetLoop:
         self._denied_until = now + AWAY
         return AWAY
 
-    def _load(self, now_ms: int) -> breaker.Load:
-        """All that does not change until the claim is answered."""
-        now, instances = self._context.clock.mono(), self._context.board.lead.instances
+    def _tokens(self, now_ms: int) -> tuple[int | None, int]:
+        """How many attempts the rate limit lets begin, and the wall time of the next one."""
+        now = self._context.clock.mono()
         if (limit := self._target.rate_limit) is not None:
-            self._bucket.change(limit / instances, now)
-        token_ms = now_ms + round(self._bucket.wait(now) * 1000)
-        return breaker.Load(0, self._probes > 0, self._bucket.available(now), token_ms, instances)
+            self._bucket.change(limit / self._context.board.lead.instances, now)
+        return self._bucket.available(now), now_ms + round(self._bucket.wait(now) * 1000)
+
+    def _load(self, tokens: int | None, token_ms: int) -> breaker.Load:
+        """As it is when the claim is answered: while that waited for a commit, slots may have become free.
+
+        It may be asked in the store's thread. Nothing begins meanwhile, and a length can be read from there.
+        """
+        wire, instances = len(self._on_wire), self._context.board.lead.instances
+        return breaker.Load(wire, self._probes > 0, tokens, token_ms, instances, len(self._unsettled) - wire)
 
     def _begin(self, delivery: Delivery) -> None:
         self._unsettled[delivery.id] = delivery

@@ -5,7 +5,7 @@ import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from time import monotonic
 from typing import Any
 
@@ -190,11 +190,11 @@ def test_units_side_by_side_share_nothing(site: Site):
     seen: dict[str, dict[str, Any]] = {}
     for unit in (PLAIN, EU, US):
         pid = site.machine.pid(unit)
-        root, credentials = f"/proc/{pid}/root", f"/proc/{pid}/root/run/credentials/{unit}.service"
+        root = PurePosixPath("/proc", str(pid), "root")  # the unit's own view of the file system
         seen[unit] = {
             "user": status_of(site.machine, pid)["Uid"],
-            "states": site.machine.run("ls", f"{root}/var/lib/private").stdout.split(),
-            "secret": site.machine.read(f"{credentials}/houdini-secret").strip(),
+            "states": site.machine.run("ls", str(root / "var/lib/private")).stdout.split(),
+            "secret": site.machine.read(str(root / f"run/credentials/{unit}.service/houdini-secret")).strip(),
         }
     assert len({about["user"] for about in seen.values()}) == 3
     assert [about["states"] for about in seen.values()] == [
