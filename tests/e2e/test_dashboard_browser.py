@@ -1,5 +1,6 @@
 """The dashboard in a real browser, over a real relay process: what an operator does on a bad day."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from copy import deepcopy
@@ -21,6 +22,7 @@ from chromium_kit import (  # noqa: E402 - only where there is a browser
     keep_screenshot,
     visit,
 )
+from playwright.async_api import Route  # noqa: E402 - as above
 from stage import SECRET, Stage  # noqa: E402 - as above
 
 from relay.simulator.lifecycle import Kind  # noqa: E402 - as above
@@ -169,6 +171,24 @@ async def test_a_bad_day(tmp_path: Path):
         await page.wait_for_url(f"{there.origin}/login")
         await page.goto(f"{there.origin}/deliveries")
         assert "/login" in page.url
+
+
+async def test_what_happens_before_the_stream_is_open_is_not_missed(tmp_path: Path):
+    """Between a page's making and the first word of its stream nobody listens: the page asks once more."""
+    async with at_the_desk(tmp_path) as (desk, there):
+        released = asyncio.Event()
+
+        async def held(route: Route) -> None:
+            await released.wait()
+            await route.continue_()
+
+        await there.page.route("**/api/v1/stream", held)
+        await there.open("/events")
+        order = desk.finished_order()
+        await desk.until_arrived(desk.receiver, order)
+        assert order not in await there.words()
+        released.set()
+        await there.until_read(order)
 
 
 PAGES = {

@@ -1,10 +1,10 @@
 """Proving a store sound, copying it, and what becomes of half a copy."""
 
 import asyncio
+import importlib
 import json
 import os
 import sqlite3
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +22,8 @@ from relay.store.offline import backup_file, check_file
 from relay.store.sqlite import SqliteStore
 
 QUERIES = load_queries("sqlite")
+# By its full name: in `relay.cli`, `store` names the group of commands, too.
+COMMANDS = importlib.import_module("relay.cli.store")
 
 
 def make_store(path: Path) -> SqliteStore:
@@ -400,8 +402,7 @@ async def test_store_backup_asks_the_running_relay(
 ):
     await bench.restart()
     asked: list[Path] = []
-    # As a module: `relay.cli.store` names the group of commands, too.
-    monkeypatch.setattr(sys.modules["relay.cli.store"], "backup_running", lambda _settings, file: asked.append(file))
+    monkeypatch.setattr(COMMANDS, "backup_running", lambda _settings, file: asked.append(file))
     (tmp_path / "copy.db").write_text("written by the relay")
     monkeypatch.chdir(tmp_path)
     assert (await invoke(config, "backup", "copy.db"))[0] == 0

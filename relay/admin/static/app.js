@@ -49,7 +49,11 @@
   const listen = () => {
     if (stream || document.hidden) return;
     stream = new EventSource("/api/v1/stream");
-    stream.onopen = () => { listening = true; };
+    stream.onopen = () => {
+      listening = true;
+      // What happened between the page's making and now was told to nobody.
+      if (!asking) askIn(SOON);
+    };
     stream.onerror = () => {
       listening = false;
       if (stream && stream.readyState === EventSource.CLOSED) {
