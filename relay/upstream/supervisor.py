@@ -130,10 +130,12 @@ class Supervisor:
 
     async def close(self) -> None:
         """Close what is open towards the upstream; needed only after `run_once`, `run` does it itself."""
-        await self.api.close()
         http, self._http = self._http, None
-        if http is not None:
-            await close_session(http)
+        try:
+            await self.api.close()
+        finally:  # even if we are cancelled again meanwhile
+            if http is not None:
+                await close_session(http)
 
     def want_sweep(self, reason: str) -> None:
         """Ask for a sweep soon; without a subscription the next epoch begins with one anyway."""

@@ -298,6 +298,30 @@ async def test_other_settings_end_the_wait_after_refused_credentials(make_house:
     assert upstream.connections[-1].headers["authorization"].endswith(":new")
 
 
+async def test_cancelled_again_while_closing_leaves_nothing_open(make_house: Any, monkeypatch: Any) -> None:
+    """50: whoever is in a hurry cancels twice; the WebSocket's session is closed all the same."""
+    clock, closing = FakeClock(), asyncio.Event()
+
+    async def takes_long() -> None:
+        closing.set()
+        await asyncio.Event().wait()
+
+    async with ScriptedUpstream([http(500)]) as upstream:
+        house = make_house(upstream, clock)
+        run = asyncio.create_task(house.supervisor.run())
+        await clock.until_asleep()
+        session = house.supervisor._http
+        with monkeypatch.context() as patched:
+            patched.setattr(house.supervisor.api, "close", takes_long)
+            run.cancel()
+            async with asyncio.timeout(2):
+                await closing.wait()
+                run.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await run
+        assert session.closed
+
+
 async def test_cancelled_while_waiting(make_house: Any) -> None:
     """50, 51."""
     clock = FakeClock()

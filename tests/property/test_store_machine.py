@@ -28,7 +28,7 @@ RAM = Path("/dev/shm")  # noqa: S108 - a fresh folder is made in it
 ANY = st.integers(0, 2**16)
 PUSH = st.sampled_from(("arrives", "arrives", "delayed", "lost"))
 
-settings.register_profile("relay-ci", max_examples=2_000, stateful_step_count=50)
+settings.register_profile("relay-ci", max_examples=600, stateful_step_count=50)
 settings.register_profile("relay-soak", max_examples=int(os.environ.get("EXAMPLES", "20000")), stateful_step_count=80)
 
 
