@@ -40,10 +40,14 @@
     timer = setTimeout(ask, wait);
   };
 
-  const heard = (message) => {
-    if (!isAboutThis(message) || news) return;
+  const askSoon = () => {
+    if (news) return;
     news = true;
     if (!asking) askIn(Math.max(SOON, askedAt + PAUSE - Date.now()));
+  };
+
+  const heard = (message) => {
+    if (isAboutThis(message)) askSoon();
   };
 
   const listen = () => {
@@ -52,7 +56,7 @@
     stream.onopen = () => {
       listening = true;
       // What happened between the page's making and now was told to nobody.
-      if (!asking) askIn(SOON);
+      askSoon();
     };
     stream.onerror = () => {
       listening = false;
