@@ -6,11 +6,23 @@ from pathlib import Path
 
 import pytest
 from receiver_cases import JournalCases, SqliteCases
-from receiver_kit import EXAMPLES, JOURNAL, SQLITE, Receiver
+from receiver_kit import EXAMPLES, JOURNAL, SECRET, SQLITE, Receiver
 from support.needs import require_library, require_tool
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(120)]
 JARS = "/usr/share/java"
+TWO_WRITERS = """
+def run(app) = nil
+load ARGV[0]
+held = Queue.new
+writer = Thread.new do
+  open_state { |db| db.transaction(:immediate) { held.push(true); sleep 0.1 } }
+end
+held.pop
+accept("evt_1", '{"type":"relay.test","data":{}}')
+writer.join
+open_state { |db| puts "kept" if db.execute("SELECT count(*) FROM work") == [[1]] }
+"""
 
 
 def php(folder: Path, request: pytest.FixtureRequest) -> Receiver:
@@ -51,6 +63,14 @@ class TestPhp(SqliteCases):
 class TestRuby(SqliteCases):
     make = staticmethod(ruby)
     reads_half_letters = False
+
+    def test_who_waits_for_the_database_lets_its_writer_go_on(self, tmp_path: Path):
+        """All threads of a Ruby process share one lock: waiting inside SQLite would hold up the thread waited for."""
+        require_tool("puma")  # which brings ruby and its sqlite3
+        given = {"RELAY_SECRET": SECRET, "RELAY_STATE": str(tmp_path / "state")}
+        command = ["ruby", "-e", TWO_WRITERS, str(EXAMPLES / "ruby" / "config.ru")]
+        done = subprocess.run(command, env=os.environ | given, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.stdout, done.stderr) == ("kept\n", "")
 
 
 class TestGo(JournalCases):

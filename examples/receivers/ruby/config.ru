@@ -13,7 +13,8 @@ raise "RELAY_SECRET is damaged" if KEY.bytesize < 24 # never verify with an empt
 
 def open_state
   SQLite3::Database.new(STATE) do |db|
-    db.busy_timeout = 5000
+    # Wait in Ruby for other writers, 5 s at most: busy_timeout would stop every thread, the writer's own too.
+    db.busy_handler { |tries| tries < 500 && sleep(0.01) }
     yield db
   end
 end
