@@ -74,6 +74,17 @@ class SharedClock:
         self._anchor = shared_ms, at
 
 
+def until_beat(period: float, mono: float) -> float:
+    """Seconds from `mono` to the next whole multiple of `period`, or to the one after where that is all but here."""
+    ahead = period - mono % period
+    return ahead if ahead > period / 10 else ahead + period
+
+
+async def next_beat(clock: Clock, period: float) -> None:
+    """Sleep to the next whole multiple of `period`: whoever looks regularly wakes together, not one after another."""
+    await clock.sleep(until_beat(period, clock.mono()))
+
+
 JUMP: Final = 30.0
 """Seconds by which wall and monotonic time may drift apart between two looks."""
 

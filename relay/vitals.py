@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NoReturn
 
 from relay.board import Board
-from relay.clock import Clock
+from relay.clock import Clock, until_beat
 from relay.errors import StoreError
 
 STORE_PATIENCE: Final = 5.0
@@ -58,9 +58,9 @@ class Vitals:
 
     async def run_once(self) -> None:
         """One measurement."""
-        asleep = self._clock.mono()
-        await self._clock.sleep(TICK)
-        self._lags.append(max(0.0, self._clock.mono() - asleep - TICK))
+        due = self._clock.mono() + until_beat(TICK, self._clock.mono())
+        await self._clock.sleep(due - self._clock.mono())
+        self._lags.append(max(0.0, self._clock.mono() - due))
         self._show_lag(max(self._lags))
 
     async def reasons(self) -> list[str]:

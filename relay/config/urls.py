@@ -13,7 +13,7 @@ MAX_LENGTH: Final = 2048
 _SHAPE: Final = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<path>/[^?#]*)?(?:\?(?P<query>[^#]*))?(?P<fragment>#.*)?"
 )
-_AUTHORITY: Final = re.compile(r"(?:(?P<user>[^@\[\]]*)@)?(?P<host>\[[^\[\]@]*\]|[^\[\]@:]*)(?::(?P<port>[0-9]{1,5}))?")
+_AUTHORITY: Final = re.compile(r"(?:(?P<user>[^@\[\]]*)@)?(?P<host>\[[^\[\]@]*\]|[^\[\]@:]*)(?::(?P<port>[^@:]*))?")
 _NAME: Final = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*")
 _NUMBER_LABEL: Final = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 
@@ -48,11 +48,15 @@ def parse_url(text: str, schemes: Collection[str]) -> Url:
     authority = _AUTHORITY.fullmatch(shape["authority"])
     if authority is None or not authority["host"]:
         raise ValueError("the host is missing or malformed; write scheme://host/path")
-    port = int(authority["port"]) if authority["port"] else None
-    if port is not None and not 1 <= port <= 65535:
-        raise ValueError("the port must be from 1 to 65535")
+    port = None if authority["port"] is None else _parse_port(authority["port"])
     host = parse_host(authority["host"])
     return Url(shape["scheme"].lower(), host, port, authority["user"] is not None, shape["path"] or "", shape["query"])
+
+
+def _parse_port(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
+        raise ValueError("the port must be a number from 1 to 65535")
+    return int(text)
 
 
 def parse_host(text: str) -> str:

@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 
 from relay.board import Board
+from relay.clock import next_beat
 from relay.config import TargetSettings
 from relay.delivery.settler import Context
 from relay.log_names import Log
@@ -157,17 +158,17 @@ class Janitor:
     async def _run_overflow(self) -> None:
         while True:
             await if_reachable(self.overflow_once())
-            await self._clock.sleep(OVERFLOW_EVERY)
+            await next_beat(self._clock, OVERFLOW_EVERY)
 
     async def _run_expiry(self) -> None:
         while True:
             await if_reachable(self.expiry_once())
-            await self._clock.sleep(EXPIRY_EVERY)
+            await next_beat(self._clock, EXPIRY_EVERY)
 
     async def _run_retention(self) -> None:
         while True:
             await if_reachable(self.retention_once())
-            await self._clock.sleep(RETENTION_EVERY)
+            await next_beat(self._clock, RETENTION_EVERY)
 
 
 class _Burst:

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from relay.board import Board, Reload, UpstreamState
+from relay.clock import next_beat
 from relay.delivery.notice_facts import Deaths, Disk, Facts, Refusal, Target, Upstream
 from relay.delivery.notice_rules import FIRST, judge
 from relay.delivery.settler import Context
@@ -70,7 +71,7 @@ class Notices:
         try:
             while True:
                 await if_reachable(self.run_once())
-                await self._clock.sleep(EVERY)
+                await next_beat(self._clock, EVERY)
         finally:
             await self.leave()
 

@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from relay.board import Board, TargetBoard
-from relay.clock import ClockWatch
+from relay.clock import ClockWatch, next_beat
 from relay.config import TargetSettings
 from relay.delivery.settler import Context, Settler, policy_of
 from relay.delivery.target_loop import Client, TargetLoop
@@ -178,7 +178,7 @@ class Scheduler:
     async def _watch_clock(self) -> None:
         looks = 0
         while True:
-            await self._clock.sleep(CLOCK_TICK)
+            await next_beat(self._clock, CLOCK_TICK)
             await if_reachable(self._keep_time(mark=looks % LOOKS_A_MARK == LOOKS_A_MARK - 1))
             looks += 1
 

@@ -16,7 +16,7 @@ import structlog
 from prometheus_client import Gauge
 
 from relay.board import Gate
-from relay.clock import Clock
+from relay.clock import Clock, next_beat
 from relay.log_names import Log
 
 MIB: Final = 1 << 20
@@ -106,7 +106,7 @@ class DiskWatch:
         await self.warn_of_network()
         while True:
             await self.run_once()
-            await self._clock.sleep(INTERVAL)
+            await next_beat(self._clock, INTERVAL)
 
     async def run_once(self) -> None:
         """Measure and do what the level asks for."""

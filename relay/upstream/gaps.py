@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 
 import structlog
 
-from relay.clock import Clock
+from relay.clock import Clock, next_beat
 from relay.errors import StoreError
 from relay.live import Live
 from relay.log_names import Log
@@ -119,7 +119,7 @@ class GapKeeper:
 
     async def run_once(self) -> None:
         """Wait for news or for the time of the next mark, and write it."""
-        nap, news = asyncio.ensure_future(self._clock.sleep(MARK_EVERY)), asyncio.ensure_future(self._wake.wait())
+        nap, news = asyncio.ensure_future(next_beat(self._clock, MARK_EVERY)), asyncio.ensure_future(self._wake.wait())
         try:
             await asyncio.wait((nap, news), return_when=asyncio.FIRST_COMPLETED)
         finally:

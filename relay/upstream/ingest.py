@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 
 import structlog
 
-from relay.clock import Clock
+from relay.clock import Clock, next_beat
 from relay.errors import StoreError, StoreUnavailable
 from relay.live import Live
 from relay.log import Sampler
@@ -179,7 +179,7 @@ class Ingest:
 
     async def _return_hints(self) -> NoReturn:
         while True:
-            await self._clock.sleep(1.0)
+            await next_beat(self._clock, 1.0)
             self.return_hints()
 
     def return_hints(self) -> int:

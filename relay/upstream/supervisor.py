@@ -12,7 +12,7 @@ import aiohttp
 import structlog
 
 from relay.board import Board, UpstreamState
-from relay.clock import Clock, ClockJump, ClockWatch, Rng
+from relay.clock import Clock, ClockJump, ClockWatch, Rng, next_beat
 from relay.config.settings import UpstreamSettings
 from relay.errors import StoreError
 from relay.log_names import Log
@@ -218,7 +218,7 @@ class Supervisor:
 
     async def _until_clock_jumps(self, session: Session) -> EpochEnd:
         while True:
-            await self._clock.sleep(CLOCK_TICK)
+            await next_beat(self._clock, CLOCK_TICK)
             if jump := self._look_at_clocks():
                 detail = f"the wall clock moved by {jump.seconds:.0f} s, or the machine slept"
                 return EpochEnd(EndKind.CLOCK, detail, session.subscribed.is_set(), alive_ms=jump.alive_ms)
