@@ -7,11 +7,13 @@ in docs/reliability.md.
 
 import argparse
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from random import Random
@@ -58,39 +60,43 @@ def main() -> None:
     if unknown := set(given.modules) - CORE.keys():
         parser.error(f"no such module: {', '.join(sorted(unknown))}")
     shutil.rmtree(TREE, ignore_errors=True)
-    for part in ("relay", "tests", "pyproject.toml", "config.example.yaml"):
-        source, copy = Path(part), TREE / part
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, copy)
+    modules = given.modules or list(CORE)
     total = killed = 0
-    for module in given.modules or CORE:
-        made, results = judge(module, given.each)
-        lived = [one for one in results if not one["killed"]]
-        total, killed = total + len(results), killed + len(results) - len(lived)
-        print(f"{module}: {made} mutants, {len(results)} tried, {len(results) - len(lived)} killed", flush=True)
-        for one in lived:
-            print(f"  {one['place']} {one['operator']} {one['definition']}: {one['change']}", flush=True)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        judged = pool.map(lambda module: judge(module, given.each), modules)
+        for module, (made, results) in zip(modules, judged, strict=True):
+            lived = [one for one in results if not one["killed"]]
+            total, killed = total + len(results), killed + len(results) - len(lived)
+            print(f"{module}: {made} mutants, {len(results)} tried, {len(results) - len(lived)} killed", flush=True)
+            for one in lived:
+                print(f"  {one['place']} {one['operator']} {one['definition']}: {one['change']}", flush=True)
     print(f"all: {killed} of {total} tried are killed, {100 * killed / max(1, total):.1f} %")
 
 
 def judge(module: str, each: int) -> tuple[int, Sequence[dict[str, Any]]]:
     """Mutate one module and run its tests on at most `each` mutants; how many there are, and what came of these."""
     tests = " ".join(f"tests/unit/test_{name}.py" for name in CORE[module])
-    name = module.replace("/", "-")
-    settings = TREE / f"{name}.toml"
+    tree = _copied(TREE / module.replace("/", "-"))
+    settings = tree / "mutants.toml"
     settings.write_text(
         f'[cosmic-ray]\nmodule-path = "relay/{module}.py"\ntimeout = {TIMEOUT}\nexcluded-modules = []\n'
         f'test-command = "{Path(sys.executable)} {_PYTEST} {tests}"\n[cosmic-ray.distributor]\nname = "local"\n'
     )
-    session = f"{name}.sqlite"
-    subprocess.run([TOOL, "init", settings.name, session], cwd=TREE, check=True)
-    made = _draw(TREE / session, each)
-    subprocess.run([TOOL, "exec", settings.name, session], cwd=TREE, check=True)
-    dumped = subprocess.run([TOOL, "dump", session], cwd=TREE, check=True, capture_output=True, text=True).stdout
+    session = "mutants.sqlite"
+    subprocess.run([TOOL, "init", settings.name, session], cwd=tree, check=True)
+    made = _draw(tree / session, each)
+    subprocess.run([TOOL, "exec", settings.name, session], cwd=tree, check=True)
+    dumped = subprocess.run([TOOL, "dump", session], cwd=tree, check=True, capture_output=True, text=True).stdout
     return made, [_result(*json.loads(line)) for line in dumped.splitlines()]
+
+
+def _copied(tree: Path) -> Path:
+    """A tree of its own: modules are judged side by side, and each is written over while it is."""
+    for part in ("relay", "tests"):
+        shutil.copytree(part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ("pyproject.toml", "config.example.yaml"):
+        shutil.copy(part, tree / part)
+    return tree
 
 
 def _draw(session: Path, each: int) -> int:

@@ -146,6 +146,13 @@ def test_after_kill_9_it_comes_back_and_goes_on(site: Site):
     site.around.until_more_arrive()
 
 
+def test_systemd_never_gives_up(site: Site):
+    """By default a sixth start within ten seconds is refused, and `Restart=` no longer heeded."""
+    for _ in range(7):
+        site.machine.start(PLAIN)
+        site.machine.run("systemctl", "stop", PLAIN)
+
+
 def test_a_wrong_configuration_is_not_tried_again(site: Site):
     put(site.machine, "/etc/houdini-relay/wrong.yaml", "upstream: {}\n")
     put(site.machine, "/etc/houdini-relay/wrong.houdini-secret", "s\n", mode="0600")

@@ -30,6 +30,7 @@ def test_a_unit_fits_the_daemon(unit: Path):
     assert int(value(unit, "RestartPreventExitStatus")) == Exit.CONFIG
     assert int(value(unit, "TimeoutStopSec")) > DRAIN_GRACE + 10
     assert value(unit, "Restart") == "always"
+    assert value(unit, "StartLimitIntervalSec") == "0"
     assert value(unit, "DynamicUser") == "yes"
     assert " run --config " in value(unit, "ExecStart")
 
