@@ -244,10 +244,10 @@ async def test_commits_go_on_between_the_steps_of_a_copy_and_are_in_it(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Failure mode 80: nobody waits for the copy, and the log does not grow behind it."""
-    for chunk in range(30):
-        await bench.add(*(event(f"o{chunk}-{n}", body=b"x" * 3_000) for n in range(100)))
     # Checkpoints every 4 MiB: by the 16 of the store the copy would have to be four times as large.
     await bench.store._run(lambda connection: connection.execute("PRAGMA wal_autocheckpoint=1000").fetchall())
+    for chunk in range(30):
+        await bench.add(*(event(f"o{chunk}-{n}", body=b"x" * 3_000) for n in range(100)))
     loop, order, numbers = asyncio.get_running_loop(), [], iter(range(1, 10_000))
     commits: list[asyncio.Task[None]] = []
 
