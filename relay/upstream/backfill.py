@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 import structlog
 
 from relay.board import UpstreamBoard
-from relay.clock import Clock
+from relay.clock import Clock, until_beat
 from relay.config.settings import UpstreamSettings
 from relay.log_names import Log
 from relay.metrics import Metrics
@@ -195,7 +195,7 @@ class Backfill:
         moments = [at for at in (self._trailing_at, self._periodic_at, self._retry_at) if at is not None]
         if self._wanted:
             moments.append(self._swept_at + SWEEP_SPACING)
-        seconds = min([QUESTION_POLL, *(at - now for at in moments)])
+        seconds = min([until_beat(QUESTION_POLL, now), *(at - now for at in moments)])
         if seconds <= 0:
             return
         waiters = [asyncio.ensure_future(self._clock.sleep(seconds)), asyncio.ensure_future(self._wake.wait())]

@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 import structlog
 
 from relay.board import Board, UpstreamState
-from relay.clock import Clock, Rng, SharedClock
+from relay.clock import Clock, Rng, SharedClock, until_beat
 from relay.errors import NotLeader, StoreError, StoreUnavailable
 from relay.log_names import Log
 from relay.metrics import Metrics
@@ -178,7 +178,8 @@ class Leadership:
 
     async def _keep(self, term: Term) -> str:
         """Renew until that is not possible any more; returns why."""
-        renewed, pause = self._clock.mono(), LEAD_RENEWAL
+        renewed = self._clock.mono()
+        pause = until_beat(LEAD_RENEWAL, renewed)
         while True:
             await self._clock.sleep(pause)
             asked = self._clock.mono()
@@ -186,9 +187,10 @@ class Leadership:
                 async with asyncio.timeout(max(RENEW_AGAIN, renewed + LEAD_PATIENCE - asked)):
                     if not await self._store.renew():
                         return "its lease has ended: another instance may lead"
-                    renewed, pause = asked, LEAD_RENEWAL
+                    renewed = asked
                     await self._look_around()
                     await self._take_wish(term)
+                    pause = until_beat(LEAD_RENEWAL, self._clock.mono())
             except (StoreUnavailable, TimeoutError) as error:
                 pause = RENEW_AGAIN
                 if self._clock.mono() - renewed >= LEAD_PATIENCE - RENEW_AGAIN:

@@ -30,6 +30,7 @@ from support.upstream_script import (
     wait_for,
 )
 
+from relay.clock import until_beat
 from relay.metrics import Metrics
 from relay.store.base import Store
 from relay.store.sqlite import SqliteStore
@@ -100,7 +101,7 @@ async def test_the_first_start_ever_begins_no_gap_and_a_crash_one_at_the_last_ma
     await until(lambda: clock.sleepers == 1)
     for _ in range(3):
         await clock.until_asleep()
-        await clock.advance(MARK_EVERY)
+        await clock.advance(until_beat(MARK_EVERY, clock.mono()))
     marked = clock.wall_ms()
 
     async def is_marked() -> bool:
