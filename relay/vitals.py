@@ -58,9 +58,10 @@ class Vitals:
 
     async def run_once(self) -> None:
         """One measurement."""
-        due = self._clock.mono() + until_beat(TICK, self._clock.mono())
-        await self._clock.sleep(due - self._clock.mono())
-        self._lags.append(max(0.0, self._clock.mono() - due))
+        asleep = self._clock.mono()
+        pause = until_beat(TICK, asleep)
+        await self._clock.sleep(pause)
+        self._lags.append(max(0.0, self._clock.mono() - asleep - pause))
         self._show_lag(max(self._lags))
 
     async def reasons(self) -> list[str]:

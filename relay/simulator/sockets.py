@@ -164,6 +164,13 @@ class Sockets:
         refusal = self._refusal(request)
         if refusal is not None:
             return refusal
+        try:
+            return await self._serve(request)
+        except ConnectionResetError:
+            # The client has left: nobody reads an answer, and nothing is wrong here.
+            return web.Response()
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse(timeout=_CLOSE_SECONDS, max_msg_size=_CLIENT_MESSAGE_BYTES, compress=False)
         await socket.prepare(request)
         if request.headers["Authorization"] != self._credentials:

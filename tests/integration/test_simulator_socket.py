@@ -8,12 +8,13 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import ClientWebSocketResponse, WSMsgType
+from aiohttp import ClientWebSocketResponse, WSMsgType, web
 
 from relay.clock import SystemClock
 from relay.simulator.faults import RESET, Action
 from relay.simulator.lifecycle import Kind, Stage
 from relay.simulator.server import SimulatedUpstream
+from relay.simulator.sockets import Sockets
 from relay.simulator.world import Order, World
 
 WAITING = Stage(0, "WAITING_FOR_DEPOSIT", 1)
@@ -72,6 +73,27 @@ async def test_upgrades_that_are_refused(
     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
         await http.ws_connect(upstream.websocket_url, headers=headers)
     assert refused.value.status == status
+
+
+@pytest.mark.parametrize("headers", [GOOD, {"Authorization": "partner:wrong"}])
+async def test_who_leaves_during_the_handshake_is_no_error(
+    upstream: SimulatedUpstream,
+    http: aiohttp.ClientSession,
+    headers: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A relay that is stopped just then would leave a traceback between the lines of `simulate`."""
+
+    def leave(_sockets: Sockets, request: web.Request) -> None:
+        assert request.transport is not None
+        request.transport.abort()
+
+    monkeypatch.setattr(Sockets, "_refusal", leave)
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await http.ws_connect(upstream.websocket_url, headers=headers)
+    assert upstream.open_sockets == 0
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_wrong_credentials_get_101_then_an_error_then_4401(
