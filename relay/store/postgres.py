@@ -8,9 +8,10 @@ from typing import Any, Final, TypeVar
 
 from relay.config.store_url import StoreUrl
 from relay.errors import StoreBroken, StoreError
+from relay.store.lanes import Written
 from relay.store.migrate import insist_on_postgres, migrate_postgres
 from relay.store.postgres_hints import Hints
-from relay.store.postgres_ingest import Written, needs_lead, write_plan
+from relay.store.postgres_ingest import needs_lead, write_plan
 from relay.store.postgres_lead import Leading
 from relay.store.postgres_ledger import Ledger, read_known_orders
 from relay.store.postgres_link import PATIENCE, Link, Session

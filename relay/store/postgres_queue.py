@@ -6,14 +6,13 @@ ignored, but for success: the receiver has the event.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from relay.model import DeadReason, Delivery, DeliveryStatus
-from relay.standing import Breaker, Permit, Permits, Standing, suspends_schedule
+from relay.model import Delivery
+from relay.standing import Permit, Permits, Standing
+from relay.store.outcomes import Accepted, Group, judge_in_turn, rounds
 from relay.store.postgres_link import Row, Session
 from relay.store.postgres_sql import columns
 from relay.store.postgres_verbs import (
@@ -29,36 +28,8 @@ from relay.store.postgres_verbs import (
     lock_targets,
     promote,
 )
-from relay.store.rows import END_STATES, attempt_to_row, delivery_from_row
+from relay.store.rows import delivery_from_row
 from relay.store.values import Claim, Death, Judge, Settlement
-
-_DELIVERED: Final = END_STATES[DeliveryStatus.DELIVERED]
-
-
-@dataclass(slots=True)
-class _Written:
-    """What became of a group of settlements.
-
-    Attributes:
-        accepted: places in the group of those that were not ignored.
-        late: places of those whose delivery had ended before.
-        lanes: (target's id, lane) of those that ended.
-    """
-
-    accepted: set[int] = field(default_factory=set)
-    late: set[int] = field(default_factory=set)
-    lanes: set[tuple[int, str]] = field(default_factory=set)
-
-
-@dataclass(slots=True)
-class _Group:
-    """What one target's outcomes came to."""
-
-    standing: Standing
-    suspended: bool = False
-    ended: int = 0
-    at_once: list[int] = field(default_factory=list)
-    deaths: list[Death] = field(default_factory=list)
 
 
 class Queue(Verbs):
@@ -104,8 +75,9 @@ class Queue(Verbs):
         async def work(session: Session) -> tuple[dict[str, Standing], list[Death]]:
             targets = await lock_targets(session, names)
             await lock_lanes(session, (one.delivery.event.lane for one in settlements))
-            written = await _write_outcomes(session, targets, settlements, now_ms)
-            groups = _judge(targets, settlements, written, judge)
+            accepted = await _write_outcomes(session, targets, settlements, now_ms)
+            standings = {name: target.standing for name, target in targets.items()}
+            groups = judge_in_turn(standings, settlements, accepted, judge)
             for name, group in groups.items():
                 await _write_group(session, targets[name], group, now_ms)
             probed = {one.delivery.target for one in settlements if one.delivery.probe}
@@ -206,85 +178,23 @@ def _deliveries(rows: Sequence[Row], target: str, *, probe: bool) -> tuple[Deliv
 
 async def _write_outcomes(
     session: Session, targets: Mapping[str, KnownTarget], settlements: Sequence[Settlement], now_ms: int
-) -> _Written:
+) -> Accepted:
     """Write what is not to be ignored; nothing of it is judged yet."""
-    written = _Written()
-    for group in _rounds(settlements):
-        waiting = [_outcome(one, now_ms) for _, one in group.values() if one.status is DeliveryStatus.PENDING]
-        ended = [_outcome(one, now_ms) for _, one in group.values() if one.status is not DeliveryStatus.PENDING]
-        postponed = await session.rows("postpone", columns(waiting)) if waiting else []
-        finished = await session.rows("finish", columns(ended) | {"now": now_ms}) if ended else []
-        open_before = {row[0] for row in finished}
-        late = [one for one in ended if one["id"] not in open_before and one["state"] == _DELIVERED]
+    accepted = Accepted()
+    for group in rounds(settlements, now_ms):
+        postponed = await session.rows("postpone", columns(group.waiting)) if group.waiting else []
+        finished = await session.rows("finish", columns(group.ended) | {"now": now_ms}) if group.ended else []
+        late = group.late(finished)
         acknowledged = await session.rows("acknowledge_late", columns(late) | {"now": now_ms}) if late else []
-        accepted = [*postponed, *finished, *acknowledged]
-        written.accepted |= {group[row[0]][0] for row in accepted}
-        written.late |= {group[row[0]][0] for row in acknowledged}
-        written.lanes |= {(targets[group[row[0]][1].delivery.target].id, row[1]) for row in [*finished, *acknowledged]}
-        if accepted:
-            attempts = [attempt_to_row(group[delivery_id][1], number) for delivery_id, _, number in accepted]
+        if attempts := group.accept(accepted, postponed, finished, acknowledged):
             await session.run("insert_attempts", columns(attempts))
-    await promote(session, written.lanes, now_ms)
-    return written
+    await promote(session, {(targets[name].id, lane) for name, lane in accepted.lanes}, now_ms)
+    return accepted
 
 
-def _rounds(settlements: Iterable[Settlement]) -> list[dict[int, tuple[int, Settlement]]]:
-    """Delivery -> place and settlement, no delivery twice in one of them: a statement writes a row once."""
-    rounds: list[dict[int, tuple[int, Settlement]]] = []
-    for place, one in enumerate(settlements):
-        free = next((group for group in rounds if one.delivery.id not in group), None)
-        if free is None:
-            rounds.append(free := {})
-        free[one.delivery.id] = place, one
-    return rounds
-
-
-def _outcome(one: Settlement, now_ms: int) -> dict[str, Any]:
-    ends = one.status is not DeliveryStatus.PENDING
-    return {
-        "id": one.delivery.id,
-        "claim": one.delivery.claim,
-        "due_ms": now_ms if one.due_ms is None else one.due_ms,
-        "state": END_STATES[one.status] if ends else 0,
-        "reason": one.reason and one.reason.value,
-        "step": int(one.uses_step),
-        "at_ms": one.attempt.at_ms,
-        "outcome": one.attempt.outcome.value,
-        "status_code": one.attempt.status_code,
-    }
-
-
-def _judge(
-    targets: Mapping[str, KnownTarget], settlements: Sequence[Settlement], written: _Written, judge: Judge
-) -> dict[str, _Group]:
-    """What the outcomes mean for their targets, each judged by what the one before it left."""
-    groups: dict[str, _Group] = {}
-    for place in sorted(written.accepted):
-        one = settlements[place]
-        name = one.delivery.target
-        group = groups.setdefault(name, _Group(targets[name].standing))
-        before, group.standing = group.standing, judge(group.standing, one)
-        group.suspended = group.suspended or suspends_schedule(before, group.standing)
-        if one.status is not DeliveryStatus.PENDING:
-            group.ended += place not in written.late
-            group.deaths += _death(one)
-        elif before.breaker is Breaker.OPEN and group.standing.breaker is Breaker.OPEN:
-            group.at_once.append(one.delivery.id)
-    return groups
-
-
-def _death(one: Settlement) -> tuple[Death, ...]:
-    """The delivery's death, if it died of this."""
-    if one.status is not DeliveryStatus.DEAD:
-        return ()
-    event = one.delivery.event
-    return (Death(one.delivery.target, event.webhook_id, event.type, one.reason or DeadReason.EXHAUSTED),)
-
-
-async def _write_group(session: Session, target: KnownTarget, group: _Group, now_ms: int) -> None:
+async def _write_group(session: Session, target: KnownTarget, group: Group, now_ms: int) -> None:
     if group.at_once:
         await session.run("due_at_once", {"ids": group.at_once, "now": now_ms})
-    await change_standing(session, target, target.standing, group.standing, now_ms)
+    await change_standing(session, target, group.before, group.standing, now_ms)
     if group.suspended:
-        # Even if the group as a whole left the breaker as it found it.
         await bring_forward(session, target, now_ms)

@@ -45,7 +45,7 @@ def order_from_row(row: Sequence[Any]) -> KnownOrder:
 
 
 def order_to_row(order: KnownOrder, last_event_id: int | None, now_ms: int) -> Mapping[str, Any]:
-    """Parameters of the query `upsert_order`."""
+    """Parameters of the query `upsert_orders`."""
     return {
         "houdini_id": order.houdini_id,
         "status": order.status,
@@ -59,11 +59,12 @@ def order_to_row(order: KnownOrder, last_event_id: int | None, now_ms: int) -> M
         "frame": None if order.frame_is_event else order.last_frame,
         "last_event_id": last_event_id,
         "now": now_ms,
+        "terminal_ms": now_ms if order.terminal else None,
     }
 
 
 def event_to_row(planned: PlannedEvent) -> Mapping[str, Any]:
-    """Parameters of the query `insert_event`."""
+    """Parameters of the query `insert_events`."""
     event, facts = planned.event, planned.event.facts
     return {
         "webhook_id": event.webhook_id,
@@ -136,7 +137,7 @@ def question_to_row(question: Question) -> Mapping[str, Any]:
 
 
 def attempt_to_row(settlement: Settlement, number: int) -> Mapping[str, Any]:
-    """Parameters of the query `insert_attempt`."""
+    """Parameters of the query `insert_attempts`."""
     attempt, delivery = settlement.attempt, settlement.delivery
     return {
         "id": delivery.id,

@@ -4,23 +4,20 @@ import asyncio
 import json
 import os
 import sqlite3
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
 from relay.errors import StoreError
+from relay.store.lanes import Written
 from relay.store.lock import take_lock
-from relay.store.rows import event_to_row, order_to_row, question_to_row
-from relay.store.sqlite_lanes import insert_delivery
+from relay.store.sqlite_ingest import write_plan
 from relay.store.sqlite_lead import Alone
 from relay.store.sqlite_ledger import Ledger, read_known_orders
 from relay.store.sqlite_prune import Pruning
 from relay.store.sqlite_queue import Queue
 from relay.store.sqlite_reads import Reader
 from relay.store.sqlite_targets import TargetVerbs
-from relay.store.sqlite_verbs import SQL
 from relay.store.sqlite_wishes import Wishes
 from relay.store.upkeep import back_up, count_open, find_faults
 from relay.store.values import Death, IngestPlan, Planner, TargetEntry
@@ -29,14 +26,6 @@ from relay.store.writer import Writer
 T = TypeVar("T")
 
 _OLDEST_SQLITE: Final = (3, 37, 0)
-
-
-@dataclass(slots=True)
-class Written:
-    """What a plan means for its targets: deliveries made and superseded, by name."""
-
-    made: Counter[str] = field(default_factory=Counter)
-    superseded: Counter[str] = field(default_factory=Counter)
 
 
 class SqliteStore(Queue, Wishes, TargetVerbs, Pruning, Ledger, Reader, Alone):
@@ -110,7 +99,7 @@ class SqliteStore(Queue, Wishes, TargetVerbs, Pruning, Ledger, Reader, Alone):
 
         def work(connection: sqlite3.Connection) -> tuple[IngestPlan, Written]:
             planned = plan(read_known_orders(connection, {"ids": ids}))
-            written = self._write_plan(connection, planned)
+            written = write_plan(connection, self._targets, planned)
             for name, made in written.made.items():
                 self._targets[name].open_count += made - written.superseded[name]
             return planned, written
@@ -159,30 +148,6 @@ class SqliteStore(Queue, Wishes, TargetVerbs, Pruning, Ledger, Reader, Alone):
         self, work: Callable[[sqlite3.Connection], T], after: Callable[[T], None] | None = None, *, reads: bool = False
     ) -> T:
         return await self._require_writer().run(work, after, reads=reads)
-
-    def _write_plan(self, connection: sqlite3.Connection, plan: IngestPlan) -> Written:
-        """Write everything; says what that means for each target."""
-        last_event: dict[str, int] = {}
-        written = Written()
-        for planned in plan.events:
-            statement = SQL["insert_event" if planned.event.facts else "insert_notice"]
-            inserted = connection.execute(statement, event_to_row(planned))
-            if not inserted.rowcount:
-                continue  # a notice that was raised before
-            event_id = last_event[planned.event.lane] = int(inserted.lastrowid or 0)
-            for name in planned.targets:
-                target = self._targets[name]
-                written.superseded[name] += insert_delivery(connection, target, planned.event, event_id, plan.now_ms)
-                written.made[name] += 1
-        for order in plan.orders.values():
-            connection.execute(SQL["upsert_order"], order_to_row(order, last_event.get(order.houdini_id), plan.now_ms))
-        for question in plan.questions:
-            connection.execute(SQL["upsert_question"], question_to_row(question))
-        for houdini_id in plan.answered:
-            connection.execute(SQL["delete_question"], (houdini_id,))
-        for key, value in plan.remembered.items():
-            connection.execute(SQL["meta_set"], (key, value))
-        return written
 
 
 def sqlite_path(url: str) -> Path:

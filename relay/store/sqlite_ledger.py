@@ -48,7 +48,9 @@ class Ledger(Verbs):
 
     async def end_question(self, houdini_id: str) -> None:
         """Forget an order's question."""
-        await self._run(lambda connection: connection.execute(SQL["delete_question"], (houdini_id,)).rowcount)
+        await self._run(
+            lambda connection: connection.execute(SQL["delete_questions"], (json.dumps([houdini_id]),)).rowcount
+        )
 
     async def count_questions(self) -> int:
         """How many questions are open."""

@@ -3,24 +3,15 @@
 import asyncio
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
 
-from relay.model import DeadReason, Delivery, DeliveryStatus
-from relay.standing import Breaker, Permit, Permits, Standing, suspends_schedule
-from relay.store.rows import END_STATES, attempt_to_row, delivery_from_row
-from relay.store.sqlite_verbs import SQL, KnownTarget, Verbs, bring_forward, change_standing, promote, read_standing
-from relay.store.values import Claim, Death, Judge, Settlement
-
-
-@dataclass(slots=True)
-class _Group:
-    """What one target's outcomes came to; `standing` is None when none was judged."""
-
-    ended: int = 0
-    standing: Standing | None = None
-    deaths: list[Death] = field(default_factory=list)
+from relay.model import Delivery
+from relay.standing import Permit, Permits, Standing
+from relay.store.outcomes import Accepted, Group, judge_in_turn, rounds
+from relay.store.rows import delivery_from_row
+from relay.store.sqlite_rows import write_rows
+from relay.store.sqlite_verbs import SQL, KnownTarget, Verbs, bring_forward, change_standing, read_standing
+from relay.store.values import Claim, Judge, Settlement
 
 
 class Queue(Verbs):
@@ -62,26 +53,26 @@ class Queue(Verbs):
         so the delivery becomes `delivered` even if it was cancelled or given up. What fails at a target whose
         breaker was open before is due at once: the probes alone decide when it is tried.
         """
-        by_target: dict[str, list[Settlement]] = {}
-        for one in settlements:
-            by_target.setdefault(one.delivery.target, []).append(one)
+        targets = {one.delivery.target: self._target(one.delivery.target) for one in settlements}
 
-        def work(connection: sqlite3.Connection) -> dict[str, _Group]:
-            written = {
-                name: _settle_target(connection, self._target(name), group, judge, now_ms)
-                for name, group in by_target.items()
-            }
-            for name, group in written.items():
-                self._targets[name].open_count -= group.ended
-            return written
+        def work(connection: sqlite3.Connection) -> dict[str, Group]:
+            accepted = _write_outcomes(connection, targets, settlements, now_ms)
+            names = {settlements[place].delivery.target for place in accepted.places}
+            standings = {name: read_standing(connection, targets[name]) for name in names}
+            groups = judge_in_turn(standings, settlements, accepted, judge)
+            for name, group in groups.items():
+                _write_group(connection, targets[name], group, now_ms)
+            for name, group in groups.items():
+                targets[name].open_count -= group.ended
+            return groups
 
-        def after(written: Mapping[str, _Group]) -> None:
+        def after(groups: Mapping[str, Group]) -> None:
             self._give_back([one.delivery for one in settlements])
-            self._note_dead([one for group in written.values() for one in group.deaths])
-            self._wake(by_target.keys())
+            self._note_dead([one for group in groups.values() for one in group.deaths])
+            self._wake(targets.keys())
 
-        written = await self._run(work, after)
-        return {name: group.standing for name, group in written.items() if group.standing is not None}
+        groups = await self._run(work, after)
+        return {name: group.standing for name, group in groups.items()}
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         """Give claims back without an outcome."""
@@ -123,10 +114,9 @@ def _take(
     """What may be claimed now; ids first, so that no body is read of what is under way already."""
     if permit.limit < 1:
         return Claim((), permit.look_again_ms, standing)
-    claimed = frozenset(target.claimed)
-    bound = {"target": target.id, "now": now_ms, "limit": permit.limit + len(claimed)}
-    heads = connection.execute(SQL["any_heads" if permit.probe else "due_heads"], bound)
-    ids = [row[0] for row in heads if row[0] not in claimed][: permit.limit]
+    claimed = json.dumps(list(target.claimed))
+    bound = {"target": target.id, "now": now_ms, "limit": permit.limit, "claimed": claimed}
+    ids = [row[0] for row in connection.execute(SQL["any_heads" if permit.probe else "due_heads"], bound)]
     rows = connection.execute(SQL["claimed"], {"ids": json.dumps(ids)}) if ids else ()
     deliveries = tuple(delivery_from_row(row, target.name, probe=permit.probe) for row in rows)
     if permit.probe:
@@ -136,82 +126,29 @@ def _take(
     return Claim(deliveries, min((one for one in moments if one is not None), default=None), standing)
 
 
-def _settle_target(
-    connection: sqlite3.Connection, target: KnownTarget, settlements: Sequence[Settlement], judge: Judge, now_ms: int
-) -> _Group:
-    """Write one target's outcomes."""
-    before: Standing | None = None
-    standing: Standing | None = None
-    written, suspended, at_once = _Group(), False, []
-    attempts: list[Mapping[str, Any]] = []
-    lanes: set[str] = set()
-    for one in settlements:
-        open_before = _write_outcome(connection, one, now_ms, attempts, lanes)
-        if open_before is None:
-            continue
-        if standing is None:
-            before = standing = read_standing(connection, target)
-        judged = judge(standing, one)
-        suspended = suspended or suspends_schedule(standing, judged)
-        if one.status is not DeliveryStatus.PENDING:
-            written.ended += open_before
-            written.deaths += _death(one)
-        elif standing.breaker is Breaker.OPEN and judged.breaker is Breaker.OPEN:
-            at_once.append(one.delivery.id)
-        standing = judged
-    connection.executemany(SQL["insert_attempt"], attempts)
-    if lanes:
-        promote(connection, target, lanes, now_ms)
-    if before is None or standing is None:
-        return written
-    for delivery_id in at_once:
-        connection.execute(SQL["due_at_once"], {"id": delivery_id, "now": now_ms})
-    change_standing(connection, target, before, standing, now_ms)
-    if suspended:
-        # Even if the group as a whole left the breaker as it found it.
+def _write_outcomes(
+    connection: sqlite3.Connection, targets: Mapping[str, KnownTarget], settlements: Sequence[Settlement], now_ms: int
+) -> Accepted:
+    """Write what is not to be ignored; nothing of it is judged yet."""
+    accepted = Accepted()
+    for group in rounds(settlements, now_ms):
+        postponed = write_rows(connection, "postpone", group.waiting)
+        finished = write_rows(connection, "finish", group.ended, now=now_ms)
+        acknowledged = write_rows(connection, "acknowledge_late", group.late(finished), now=now_ms)
+        write_rows(connection, "insert_attempts", group.accept(accepted, postponed, finished, acknowledged))
+    promote(connection, {(targets[name].id, lane) for name, lane in accepted.lanes}, now_ms)
+    return accepted
+
+
+def _write_group(connection: sqlite3.Connection, target: KnownTarget, group: Group, now_ms: int) -> None:
+    if group.at_once:
+        connection.execute(SQL["due_at_once"], {"ids": json.dumps(group.at_once), "now": now_ms})
+    change_standing(connection, target, group.before, group.standing, now_ms)
+    if group.suspended:
         bring_forward(connection, target, now_ms)
-    written.standing = standing
-    return written
 
 
-def _death(one: Settlement) -> tuple[Death, ...]:
-    """The delivery's death, if it died of this."""
-    if one.status is not DeliveryStatus.DEAD:
-        return ()
-    event = one.delivery.event
-    return (Death(one.delivery.target, event.webhook_id, event.type, one.reason or DeadReason.EXHAUSTED),)
-
-
-def _write_outcome(
-    connection: sqlite3.Connection, one: Settlement, now_ms: int, attempts: list[Mapping[str, Any]], lanes: set[str]
-) -> bool | None:
-    """Write one outcome; None if it is ignored, else whether the delivery was open until now.
-
-    Its attempt's row, and the lane whose head has ended, are added to those that the group writes at its end.
-    """
-    attempt = one.attempt
-    bound = {
-        "id": one.delivery.id,
-        "now": now_ms,
-        "at_ms": attempt.at_ms,
-        "outcome": attempt.outcome.value,
-        "status_code": attempt.status_code,
-        "step": int(one.uses_step),
-    }
-    was_open = True
-    if one.status is DeliveryStatus.PENDING:
-        bound["due_ms"] = now_ms if one.due_ms is None else one.due_ms
-        rows = connection.execute(SQL["postpone"], bound).fetchall()
-    else:
-        bound |= {"state": END_STATES[one.status], "reason": one.reason and one.reason.value}
-        rows = connection.execute(SQL["finish"], bound).fetchall()
-        if not rows and one.status is DeliveryStatus.DELIVERED:
-            was_open = False
-            rows = connection.execute(SQL["acknowledge_late"], bound).fetchall()
-    if not rows:
-        return None
-    lane, number = rows[0]
-    attempts.append(attempt_to_row(one, number))
-    if one.status is not DeliveryStatus.PENDING:
-        lanes.add(lane)
-    return was_open
+def promote(connection: sqlite3.Connection, lanes: Collection[tuple[int, str]], now_ms: int) -> None:
+    """Make the oldest unfinished delivery of each lane (target's id, lane) its head."""
+    rows = [{"target": target, "lane": lane} for target, lane in lanes]
+    write_rows(connection, "promote", rows, now=now_ms)

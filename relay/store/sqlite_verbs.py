@@ -1,9 +1,8 @@
 """What the verbs of the SQLite store stand on: the writer thread's transactions and what is counted beside them."""
 
-import json
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -114,8 +113,3 @@ def change_standing(
 def bring_forward(connection: sqlite3.Connection, target: KnownTarget, now_ms: int) -> None:
     """Make every lane head due; each gets back the step of the schedule whose wait is cut short."""
     connection.execute(SQL["bring_forward"], {"target": target.id, "now": now_ms})
-
-
-def promote(connection: sqlite3.Connection, target: KnownTarget, lanes: Iterable[str], now_ms: int) -> None:
-    """Make the oldest unfinished delivery of each lane its head."""
-    connection.execute(SQL["promote"], {"target": target.id, "lanes": json.dumps(list(lanes)), "now": now_ms})

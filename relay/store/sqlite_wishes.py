@@ -8,8 +8,9 @@ from typing import Final
 from relay.model import DeadReason, DeliveryStatus
 from relay.standing import has_expired
 from relay.store.rows import END_STATES
-from relay.store.sqlite_lanes import insert_replay
-from relay.store.sqlite_verbs import SQL, KnownTarget, Verbs, change_standing, promote, read_standing
+from relay.store.sqlite_ingest import insert_replay
+from relay.store.sqlite_queue import promote
+from relay.store.sqlite_verbs import SQL, KnownTarget, Verbs, change_standing, read_standing
 from relay.store.values import Change, Death, Expiry
 
 _BLOCKED: Final = 1
@@ -195,6 +196,6 @@ def _end_unsent(
     ids = json.dumps([delivery_id for delivery_id, _ in ends])
     bound = {"ids": ids, "state": END_STATES[status], "reason": reason and reason.value, "now": now_ms}
     ended = connection.execute(SQL["end_unsent"], bound).rowcount
-    promote(connection, target, {lane for _, lane in ends}, now_ms)
+    promote(connection, {(target.id, lane) for _, lane in ends}, now_ms)
     target.open_count -= ended
     return ended

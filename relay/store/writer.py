@@ -156,7 +156,7 @@ class Writer:
     def _connect(self) -> sqlite3.Connection:
         make_private(self._path)
         connection = sqlite3.connect(
-            self._path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=5
+            self._path, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=5
         )
         try:
             for pragma in _PRAGMAS:

@@ -4,11 +4,11 @@ SELECT o.houdini_id, o.status, o.ranked_status, o.fields, o.created, o.silent, o
 FROM orders o LEFT JOIN events e ON e.id = o.last_event_id
 WHERE o.houdini_id IN (SELECT value FROM json_each(:ids));
 
--- name: upsert_order
+-- name: upsert_orders
 INSERT INTO orders(houdini_id, status, ranked_status, fields, created, terminal, silent, sequence, status_counts,
                    last_event_id, frame, learned_ms, believed_ms, terminal_ms)
 VALUES(:houdini_id, :status, :ranked_status, :fields, :created, :terminal, :silent, :sequence, :status_counts,
-       :last_event_id, :frame, :now, :now, iif(:terminal, :now, NULL))
+       :last_event_id, :frame, :now, :now, :terminal_ms)
 ON CONFLICT(houdini_id) DO UPDATE SET
   status = excluded.status, ranked_status = excluded.ranked_status, fields = excluded.fields,
   created = coalesce(excluded.created, created), terminal = excluded.terminal, silent = excluded.silent,
@@ -18,30 +18,37 @@ ON CONFLICT(houdini_id) DO UPDATE SET
   terminal_ms = iif(excluded.terminal, coalesce(terminal_ms, excluded.terminal_ms), NULL),
   hidden_times = 0, hidden_ms = NULL, aged_out_ms = NULL;
 
--- name: insert_event
-INSERT INTO events(webhook_id, lane, type, at_ms, sequence, status, previous_status, changed, origin, body)
-VALUES(:webhook_id, :lane, :type, :at_ms, :sequence, :status, :previous_status, :changed, :origin, :body);
-
--- name: insert_notice
+-- name: insert_events
 INSERT INTO events(webhook_id, lane, type, at_ms, sequence, status, previous_status, changed, origin, body)
 VALUES(:webhook_id, :lane, :type, :at_ms, :sequence, :status, :previous_status, :changed, :origin, :body)
-ON CONFLICT(webhook_id) DO NOTHING;
+RETURNING webhook_id, id;
 
--- name: insert_delivery
+-- name: insert_notices
+INSERT INTO events(webhook_id, lane, type, at_ms, sequence, status, previous_status, changed, origin, body)
+VALUES(:webhook_id, :lane, :type, :at_ms, :sequence, :status, :previous_status, :changed, :origin, :body)
+ON CONFLICT(webhook_id) DO NOTHING
+RETURNING webhook_id, id;
+
+-- name: insert_deliveries
+WITH r(target, lane, event, replay) AS (VALUES (:target, :lane, :event, :replay))
 INSERT INTO deliveries(target_id, lane, event_id, replay, state, due_ms, created_ms)
-VALUES(:target, :lane, :event, :replay,
-       EXISTS(SELECT 1 FROM deliveries WHERE target_id = :target AND lane = :lane AND state < 2), :now, :now);
+SELECT r.target, r.lane, r.event, r.replay,
+       EXISTS(SELECT 1 FROM deliveries d WHERE d.target_id = r.target AND d.lane = r.lane AND d.state < 2), :now, :now
+FROM r;
 
 -- name: insert_superseded
 INSERT INTO deliveries(target_id, lane, event_id, replay, state, due_ms, created_ms, finished_ms)
 VALUES(:target, :lane, :event, :replay, 4, :now, :now, :now);
 
 -- name: supersede
+WITH r(target, lane, terminal) AS (VALUES (:target, :lane, :terminal))
 UPDATE deliveries SET state = 4, finished_ms = :now
-WHERE target_id = :target AND lane = :lane AND state < 2 AND state = 1
-  AND (:terminal OR NOT EXISTS (SELECT 1 FROM events e
-                                WHERE e.id = deliveries.event_id
-                                  AND e.status IN (SELECT value FROM json_each(:terminal_statuses))));
+FROM r
+WHERE target_id = r.target AND deliveries.lane = r.lane AND state < 2 AND state = 1
+  AND (r.terminal OR NOT EXISTS (SELECT 1 FROM events e
+                                 WHERE e.id = deliveries.event_id
+                                   AND e.status IN (SELECT value FROM json_each(:terminal_statuses))))
+RETURNING target_id;
 
 -- name: upsert_question
 INSERT INTO questions(houdini_id, status, frame, sideways, seen_ms, ask_at_ms)
@@ -49,8 +56,8 @@ VALUES(:houdini_id, :status, :frame, :sideways, :seen_ms, :ask_at_ms)
 ON CONFLICT(houdini_id) DO UPDATE SET
   status = excluded.status, frame = excluded.frame, sideways = excluded.sideways, seen_ms = excluded.seen_ms;
 
--- name: delete_question
-DELETE FROM questions WHERE houdini_id = ?;
+-- name: delete_questions
+DELETE FROM questions WHERE houdini_id IN (SELECT value FROM json_each(?));
 
 -- name: due_questions
 SELECT houdini_id, status, frame, sideways, seen_ms, ask_at_ms FROM questions
@@ -63,12 +70,15 @@ UPDATE questions SET ask_at_ms = :ask_at_ms, asked = asked + 1 WHERE houdini_id 
 SELECT count(*) FROM questions;
 
 -- name: due_heads
-SELECT id FROM deliveries WHERE state = 0 AND target_id = :target AND due_ms <= :now ORDER BY due_ms, id LIMIT :limit;
+SELECT id FROM deliveries
+WHERE state = 0 AND target_id = :target AND due_ms <= :now AND id NOT IN (SELECT value FROM json_each(:claimed))
+ORDER BY due_ms, id LIMIT :limit;
 
 -- name: any_heads
 -- Least recently tried: what was never tried comes first, as far as one look along the index goes.
 SELECT id FROM (SELECT id, due_ms, attempts_made FROM deliveries
-                WHERE state = 0 AND target_id = :target ORDER BY due_ms, id LIMIT :limit + 1000)
+                WHERE state = 0 AND target_id = :target AND id NOT IN (SELECT value FROM json_each(:claimed))
+                ORDER BY due_ms, id LIMIT :limit + 1000)
 ORDER BY attempts_made > 0 AND due_ms > 0, due_ms, id LIMIT :limit;
 
 -- name: claimed
@@ -100,38 +110,50 @@ UPDATE deliveries SET due_ms = :now, steps_used = max(steps_used - 1, 0)
 WHERE state = 0 AND target_id = :target AND due_ms > :now;
 
 -- name: finish
+WITH r(id, state, reason, step, at_ms, outcome, status_code) AS (
+  VALUES (:id, :state, :reason, :step, :at_ms, :outcome, :status_code)
+)
 UPDATE deliveries SET
-  state = :state, reason = :reason, finished_ms = :now, attempts_made = attempts_made + 1,
-  steps_used = steps_used + :step, asked = 0, first_attempt_ms = coalesce(first_attempt_ms, :at_ms),
-  last_outcome = :outcome, last_status_code = :status_code
-WHERE id = :id AND state < 2
-RETURNING lane, attempts_made;
+  state = r.state, reason = r.reason, finished_ms = :now, attempts_made = attempts_made + 1,
+  steps_used = steps_used + r.step, asked = 0, first_attempt_ms = coalesce(first_attempt_ms, r.at_ms),
+  last_outcome = r.outcome, last_status_code = r.status_code
+FROM r
+WHERE deliveries.id = r.id AND deliveries.state < 2
+RETURNING id, lane, attempts_made;
 
 -- name: acknowledge_late
+WITH r(id, state, at_ms, outcome, status_code) AS (VALUES (:id, :state, :at_ms, :outcome, :status_code))
 UPDATE deliveries SET
-  state = :state, reason = NULL, finished_ms = :now, attempts_made = attempts_made + 1,
-  first_attempt_ms = coalesce(first_attempt_ms, :at_ms), last_outcome = :outcome, last_status_code = :status_code
-WHERE id = :id AND state > 2
-RETURNING lane, attempts_made;
+  state = r.state, reason = NULL, finished_ms = :now, attempts_made = attempts_made + 1,
+  first_attempt_ms = coalesce(first_attempt_ms, r.at_ms), last_outcome = r.outcome, last_status_code = r.status_code
+FROM r
+WHERE deliveries.id = r.id AND deliveries.state > 2
+RETURNING id, lane, attempts_made;
 
 -- name: postpone
+WITH r(id, due_ms, step, at_ms, outcome, status_code) AS (
+  VALUES (:id, :due_ms, :step, :at_ms, :outcome, :status_code)
+)
 UPDATE deliveries SET
-  due_ms = :due_ms, attempts_made = attempts_made + 1, steps_used = steps_used + :step, asked = 0,
-  first_attempt_ms = coalesce(first_attempt_ms, :at_ms), last_outcome = :outcome, last_status_code = :status_code
-WHERE id = :id AND state = 0
-RETURNING lane, attempts_made;
+  due_ms = r.due_ms, attempts_made = attempts_made + 1, steps_used = steps_used + r.step, asked = 0,
+  first_attempt_ms = coalesce(first_attempt_ms, r.at_ms), last_outcome = r.outcome, last_status_code = r.status_code
+FROM r
+WHERE deliveries.id = r.id AND deliveries.state = 0
+RETURNING id, lane, attempts_made;
 
 -- name: due_at_once
-UPDATE deliveries SET due_ms = :now WHERE id = :id AND state = 0 AND due_ms > :now;
+UPDATE deliveries SET due_ms = :now
+WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 0 AND due_ms > :now;
 
 -- name: promote
+WITH r(target, lane) AS (VALUES (:target, :lane))
 UPDATE deliveries SET state = 0, due_ms = :now
 WHERE state = 1
-  AND id IN (SELECT (SELECT id FROM deliveries
-                     WHERE target_id = :target AND lane = j.value AND state < 2 ORDER BY id LIMIT 1)
-             FROM json_each(:lanes) j);
+  AND id IN (SELECT (SELECT d.id FROM deliveries d
+                     WHERE d.target_id = r.target AND d.lane = r.lane AND d.state < 2 ORDER BY d.id LIMIT 1)
+             FROM r);
 
--- name: insert_attempt
+-- name: insert_attempts
 INSERT INTO attempts(delivery_id, number, at_ms, duration_ms, outcome, status_code, kind, error, response_body, headers,
                      dns_ms, connect_ms, tls_ms, first_byte_ms, manual, probe)
 VALUES(:id, :number, :at_ms, :duration_ms, :outcome, :status_code, :kind, :error, :response_body, :headers,
