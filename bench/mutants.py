@@ -20,6 +20,7 @@ from random import Random
 from typing import Any
 
 CORE = {
+    "http_date": ("http_date",),
     "standing": ("standing",),
     "delivery/answer": ("sender_reader",),
     "delivery/breaker": ("breaker",),

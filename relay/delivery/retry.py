@@ -6,12 +6,11 @@ is decided in `breaker`, from the same `Attempt` and with the words that this mo
 
 import re
 from collections.abc import Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Final, Protocol
 
 import msgspec
 
+from relay.http_date import http_date_ms
 from relay.model import Attempt, DeadReason, Delivery, Outcome
 from relay.standing import Breaker, Standing
 
@@ -148,11 +147,11 @@ def retry_after(headers: Mapping[str, str], now_ms: int, most: float) -> float:
     if _SECONDS.fullmatch(text):
         asked = float(text)
     else:
-        until = _http_date(text)
-        if until is None:
+        until_ms = http_date_ms(text)
+        if until_ms is None:
             return 0.0
-        answered = _http_date(headers.get("date", ""))
-        asked = until - (now_ms / 1000 if answered is None else answered)
+        answered_ms = http_date_ms(headers.get("date"))
+        asked = (until_ms - (now_ms if answered_ms is None else answered_ms)) / 1000
     return min(max(asked, 0.0), most)
 
 
@@ -174,12 +173,3 @@ def _is_refused_alone(attempt: Attempt, delivery: Delivery, standing: Standing) 
 def _wishes(attempt: Attempt) -> frozenset[str]:
     """The words of the answer's `webhook-delivery` header; those we do not know are nobody's business."""
     return frozenset(word.strip().lower() for word in attempt.headers.get(_WISHES, "").split(","))
-
-
-def _http_date(text: str) -> float | None:
-    """Unix seconds of any of HTTP's three date forms (IMF-fixdate, RFC 850, asctime)."""
-    try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

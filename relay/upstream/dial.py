@@ -16,11 +16,12 @@ from yarl import URL
 from relay.clock import Clock
 from relay.config.settings import UpstreamSettings
 from relay.errors import SecretUnreadable
+from relay.http_date import http_date_ms
 from relay.log_names import Log
 from relay.secret import Secret
 from relay.upstream.endings import EndKind, EpochOver, classify_close, classify_handshake
 from relay.upstream.protocol import printable
-from relay.upstream.throttling import http_date_ms, retry_after_header
+from relay.upstream.throttling import retry_after_header
 
 USER_AGENT: Final = "houdini-relay"
 

@@ -18,11 +18,12 @@ from yarl import URL
 from relay.clock import Clock
 from relay.config.settings import UpstreamSettings
 from relay.errors import BadCredentials, NotVisible, SecretUnreadable, Throttled, UpstreamError
+from relay.http_date import http_date_ms
 from relay.metrics import Metrics
 from relay.upstream.dial import close_session, credentials, describe_failure, secret_headers
 from relay.upstream.limiter import Limiter
 from relay.upstream.splice import NotSplit, elements, members
-from relay.upstream.throttling import http_date_ms, is_throttled, throttle_seconds
+from relay.upstream.throttling import is_throttled, throttle_seconds
 
 MAX_BODY: Final = 8 * 2**20
 """Bytes of an answer beyond which it is given up."""

@@ -3,11 +3,11 @@
 import math
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import msgspec
+
+from relay.http_date import http_date_ms
 
 DEFAULT_WAIT: Final = 60.0
 """Seconds to wait when a throttling answer names no time."""
@@ -56,17 +56,6 @@ def retry_after_header(headers: Mapping[str, str], now_ms: int) -> float | None:
         if server_ms is None:
             seconds = min(seconds, LONGEST_BY_OUR_CLOCK)
     return seconds if seconds is not None and seconds >= 0 else None
-
-
-def http_date_ms(text: str | None) -> int | None:
-    """A date header as milliseconds since the epoch, None when absent or garbage."""
-    if text is None or len(text) > 64:
-        return None
-    try:
-        moment = parsedate_to_datetime(text)
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-    except (ValueError, OverflowError, IndexError, TypeError):
-        return None
 
 
 def _candidates(headers: Mapping[str, str], answer: dict[str, Any], now_ms: int) -> Iterator[float | None]:

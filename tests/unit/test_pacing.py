@@ -79,3 +79,15 @@ def test_another_rate_holds_from_now_on_and_makes_no_burst():
 @pytest.mark.parametrize(("limit", "instances", "part"), [(16, 1, 16), (16, 2, 8), (16, 3, 5), (1, 4, 1), (3, 4, 1)])
 def test_an_instance_has_an_even_part_and_at_least_one(limit: int, instances: int, part: int):
     assert share(limit, instances) == part
+
+
+def test_what_may_begin_now_waits_for_exactly_nothing():
+    bucket = TokenBucket(10.0, 0.0)
+    assert bucket.wait(0.0) == 0.0
+    assert bucket.wait(5.0) == 0.0
+
+
+def test_a_moment_before_the_last_one_takes_nothing_away():
+    bucket = TokenBucket(10.0, 100.0)
+    assert bucket.available(100.5) == 6
+    assert bucket.available(100.0) == 6

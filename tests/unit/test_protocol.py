@@ -145,3 +145,8 @@ def test_what_stands_in_for_an_unreadable_order_can_be_no_order(body: bytes, cre
     assert found == created
     assert stand_in(body)[0] == name
     assert stand_in(body + b" ")[0] != name
+
+
+@pytest.mark.parametrize("status", [-(2**31), 2**31 - 1])
+def test_the_smallest_and_the_largest_status(status: int) -> None:
+    assert parse_order(b'{"houdiniId":"a","status":%d}' % status).status == status

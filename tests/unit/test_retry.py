@@ -278,3 +278,25 @@ def test_what_was_under_way_when_the_breaker_opened_uses_its_step_but_for_the_la
 def test_a_date_without_a_zone_is_utc():
     headers = {"retry-after": "Sun, 22 Nov 2026 07:01:00 -0000", "date": "Sun, 22 Nov 2026 07:00:00 -0000"}
     assert retry_after(headers, NOW_MS, 3_600.0) == 60.0
+
+
+class Fixed:
+    """Chance that has been decided."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def uniform(self, low, high):
+        assert low <= self.factor <= high
+        return self.factor
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.0, 1.2])
+def test_the_jitter_is_a_factor_of_the_wait(factor):
+    policy = RetryPolicy((100.0,), jitter=0.2, retry_after_max=0.0)
+    assert wait_of(decided(answered(503), policy, Fixed(factor))) == pytest.approx(100.0 * factor)
+
+
+def test_a_date_of_another_zone_is_that_moment():
+    headers = {"retry-after": "Sun, 22 Nov 2026 09:01:00 +0200", "date": DATE}
+    assert retry_after(headers, NOW_MS, 3_600.0) == 60.0

@@ -164,3 +164,58 @@ def test_a_tunnel_that_is_refused_may_say_why():
     reader.begin(head_only=True)
     reader.feed(b"HTTP/1.1 300 No\r\ncontent-length: 4\r\n\r\nbody")
     assert reader.answer.status == 300
+
+
+def test_the_caps_are_those_that_are_documented():
+    assert (HEAD_CAP, HEADER_CAP, INTERIM_CAP, READ_CAP) == (32_768, 128, 16, 65_536)
+
+
+def test_so_many_bytes_without_a_head_and_no_more():
+    """The cap holds from the first byte on, for the second answer as for the first."""
+    reader = AnswerReader()
+    for _ in range(2):
+        reader.feed(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        reader.begin()
+        assert reader.wire_bytes == 0
+    start = b"HTTP/1.1 200 OK\r\nx: "
+    reader.feed(start + b"y" * (HEAD_CAP - len(start)))
+    with pytest.raises(NotAnAnswer, match=f"longer than {HEAD_CAP} bytes"):
+        reader.feed(b"y")
+
+
+@pytest.mark.parametrize("name_length", [1, 2, 7])
+def test_every_part_of_a_header_line_counts(name_length):
+    """Two equal lines: name, colon, space, value and line end are all of the head."""
+    value = b"y" * (HEAD_CAP // 2 - name_length - 4)
+    line = b"x" * name_length + b": " + value
+    for excess, status in ((b"", 204), (b"y", None)):
+        reader = AnswerReader()
+        reader.feed(b"HTTP/1.1 204 No\r\n")
+        reader.wire_bytes = 0
+        try:
+            for part in (line + b"\r\n", line + excess + b"\r\n", b"\r\n"):
+                reader.feed(part)
+                reader.wire_bytes = 0
+        except NotAnAnswer:
+            assert status is None
+        assert (reader.answer and reader.answer.status) == status
+
+
+def test_the_body_is_cut_at_its_cap_whatever_the_pieces():
+    reader = AnswerReader()
+    reader.feed(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n" + b"a" * (READ_CAP - 3))
+    reader.feed(b"bbbbbb")
+    assert bytes(reader.answer.body) == b"a" * (READ_CAP - 3) + b"bbb"
+
+
+@pytest.mark.parametrize("code", [100, 102, 103, 199])
+def test_every_interim_answer_is_passed_over(code):
+    assert read([b"HTTP/1.1 %d Go on\r\n\r\nHTTP/1.1 204 No\r\n\r\n" % code])[:2] == (False, 204)
+
+
+def test_what_is_wrong_is_said_in_the_parsers_words():
+    with pytest.raises(NotAnAnswer) as refused:
+        AnswerReader().feed(b"SSH-2.0-OpenSSH_9.2\r\n")
+    assert "HTTP" in str(refused.value)
+    with pytest.raises(NotAnAnswer, match="https://"):
+        AnswerReader().feed(b"\x15\x03\x01\x00\x02\x02\x46")

@@ -96,3 +96,10 @@ def test_age_alone_ends_nothing(attempts: int, changes: dict[str, Any], created_
 def test_a_standing_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         Standing().failures = 1  # type: ignore[misc]  # that is the point
+
+
+def test_a_target_nobody_has_tried_stands_well() -> None:
+    fresh = Standing()
+    assert (fresh.state, fresh.stopped, fresh.breaker) == ("active", False, Breaker.CLOSED)
+    assert (fresh.failures, fresh.probes_failed, fresh.vain_probes, fresh.resumed_ms) == (0, 0, (), 0)
+    assert (fresh.allowance, fresh.probe_due_ms, fresh.throttled_until_ms, fresh.ok_ms) == (None, None, None, None)

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict
 
-from relay.upstream.throttling import http_date_ms, is_throttled, retry_after_header, throttle_seconds
+from relay.http_date import http_date_ms
+from relay.upstream.throttling import is_throttled, retry_after_header, throttle_seconds
 
 NOW_MS = 1_795_330_800_000
 DATE = "Sun, 22 Nov 2026 07:00:00 GMT"
@@ -85,3 +86,19 @@ def test_our_own_clock_does_not_decide_for_hours(our_clock_off_s: int) -> None:
     assert wait <= 900
     assert throttle_seconds(CIMultiDict({"Retry-After": LATER, "Date": DATE}), b"", now_ms) == 30
     assert throttle_seconds(CIMultiDict({"Retry-After": "7200"}), b"", now_ms) == 7200
+
+
+def test_a_date_is_trusted_to_a_quarter_of_an_hour_by_our_clock() -> None:
+    assert retry_after_header({"Retry-After": "Sun, 22 Nov 2026 07:15:00 GMT"}, NOW_MS) == 900
+    assert retry_after_header({"Retry-After": "Sun, 22 Nov 2026 07:15:01 GMT"}, NOW_MS) == 900
+    assert retry_after_header({"Retry-After": "Sun, 22 Nov 2026 07:14:59 GMT"}, NOW_MS) == 899
+
+
+def test_what_is_looked_at_is_bounded() -> None:
+    body = b'{"retryAfter":7,"x":"%s"}'
+    fits = 65_536 - len(body % b"")
+    assert seconds(body % (b"y" * fits)) == 7
+    assert seconds(body % (b"y" * (fits + 1))) == 60
+    sentence = "try again in 5 s"
+    assert seconds({"message": "." * (500 - len(sentence)) + sentence}) == 5
+    assert seconds({"message": "." * (501 - len(sentence)) + sentence}) == 60
