@@ -10,6 +10,8 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
 
+import msgspec
+
 from relay.delivery.sentence import sentence
 from relay.model import TERMINAL, Event, OrderFacts, Origin, iso_utc, status_label
 
@@ -128,5 +130,11 @@ def _type(name: str) -> str:
 
 
 def _json(value: Any) -> str:
+    try:
+        text = msgspec.json.encode(value)
+        if text.isascii():
+            return text.decode("ascii")
+    except UnicodeEncodeError:
+        pass
     # Field names come from upstream: ASCII escapes carry even a lone surrogate through.
     return json.dumps(value, separators=(",", ":"))

@@ -22,6 +22,9 @@ STATE_WORDS: Final = (
 END_STATES: Final[Mapping[DeliveryStatus, int]] = {word: code for code, word in enumerate(STATE_WORDS) if code > 1}
 """The words that end a delivery as `deliveries.state`."""
 
+_COUNTS: Final = msgspec.json.Decoder(dict[int, int])
+_NAMES: Final = msgspec.json.Decoder(tuple[str, ...])
+
 _STANDING_FIELDS: Final = Standing.__struct_fields__
 """In the order of the columns of the query `standing`."""
 
@@ -38,7 +41,7 @@ def order_from_row(row: Sequence[Any]) -> KnownOrder:
         created=created,
         silent=bool(silent),
         sequence=sequence,
-        status_counts=msgspec.json.decode(counts, type=dict[int, int]),
+        status_counts=_COUNTS.decode(counts),
         last_frame=body if is_event else frame,
         frame_is_event=is_event,
     )
@@ -105,7 +108,7 @@ def event_from_row(row: Sequence[Any]) -> Event:
             sequence=sequence,
             status=status,
             previous_status=previous,
-            changed=msgspec.json.decode(changed, type=tuple[str, ...]),
+            changed=_NAMES.decode(changed),
             origin=Origin(origin),
         )
     return Event(webhook_id=webhook_id, lane=lane, type=kind, at_ms=at_ms, body=body, facts=facts)

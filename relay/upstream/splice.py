@@ -13,6 +13,8 @@ from typing import Any, Final, NoReturn, TypeVar
 import msgspec
 
 _SPACE: Final = " \t\n\r"
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ELEMENTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 T = TypeVar("T")
 
 
@@ -26,7 +28,7 @@ def members(text: bytes) -> dict[str, bytes]:
     Raises:
         NotSplit: it is no JSON object.
     """
-    fast = _fast(text, dict[str, msgspec.Raw])
+    fast = _fast(text, _MEMBERS)
     if fast is not None:
         return {name: bytes(value) for name, value in fast.items()}
     return dict(_scan(text, "{", "}"))
@@ -38,16 +40,16 @@ def elements(text: bytes) -> list[bytes]:
     Raises:
         NotSplit: it is no JSON array.
     """
-    fast = _fast(text, list[msgspec.Raw])
+    fast = _fast(text, _ELEMENTS)
     if fast is not None:
         return [bytes(value) for value in fast]
     return [value for _, value in _scan(text, "[", "]")]
 
 
-def _fast(text: bytes, kind: type[T]) -> T | None:
+def _fast(text: bytes, decoder: "msgspec.json.Decoder[T]") -> T | None:
     try:
         text.isascii() or text.decode()  # inside a Raw msgspec does not look
-        return msgspec.json.decode(text, type=kind)
+        return decoder.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 

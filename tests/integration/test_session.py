@@ -1,7 +1,7 @@
 """One epoch against a scripted upstream: connecting, and every way in which it can end."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -202,3 +202,36 @@ async def test_every_end_has_its_kind(client: aiohttp.ClientSession, steps: list
         end = await live(upstream, client)
     assert (end.kind, end.subscribed) == (kind, True)
     assert end.detail.isprintable()
+
+
+async def hear_the_end(line: dialling.Line) -> None:
+    while (await line.socket.receive()).type is WSMsgType.TEXT:
+        continue
+
+
+async def cut_while_closing(line: dialling.Line) -> None:
+    """Hanging up is cancelled while it waits for the reader to notice."""
+    reader = asyncio.create_task(line.socket.receive())
+    await asyncio.sleep(0)
+    leaving = asyncio.create_task(dialling.hang_up(line))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.gather(reader, leaving, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("steps", "lose"),
+    [([accept, drop_tcp], hear_the_end), ([accept, rst], hear_the_end), ([accept, stall], cut_while_closing)],
+)
+async def test_a_connection_that_is_gone_keeps_no_place(
+    client: aiohttp.ClientSession, steps: list[Step], lose: Callable[[dialling.Line], Awaitable[None]]
+) -> None:
+    """The connector has two places; a line that somebody still remembers, by a traceback, say, may not keep one."""
+    remembered = []
+    async with ScriptedUpstream(steps) as upstream:
+        for _ in range(3):
+            around = settings(upstream.websocket_url, handshake_timeout=DEADLINE / 5)
+            line = await dialling.dial(around, client, SystemClock())
+            await lose(line)
+            await dialling.hang_up(line)
+            remembered.append(line)
