@@ -46,11 +46,13 @@ class Line:
     """An open WebSocket.
 
     Attributes:
+        response: the answer to the upgrade, which holds the connection's place in the session.
         transport: what can be cut at once, None when it is gone already.
         server_date_ms: the server's own time at the upgrade, None when it named none.
     """
 
     socket: Socket
+    response: aiohttp.ClientResponse
     transport: asyncio.Transport | None
     server_date_ms: int | None
 
@@ -149,9 +151,10 @@ async def dial(settings: UpstreamSettings, http: aiohttp.ClientSession, clock: C
         raise EpochOver(classify_handshake(error.status), detail, wait) from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise EpochOver(*describe_failure(error, url.host or "the upstream")) from None
-    connection = socket._conn  # private, but nothing public can abort a transport
+    # Private both, but nothing public can abort a transport, or give back what was cut short.
+    connection, response = socket._conn, socket._response
     transport = connection.transport if connection is not None else None
-    return Line(socket, transport, http_date_ms(socket._response.headers.get("Date")))
+    return Line(socket, response, transport, http_date_ms(response.headers.get("Date")))
 
 
 async def hang_up(line: Line) -> None:
@@ -164,6 +167,8 @@ async def hang_up(line: Line) -> None:
     finally:
         if line.transport is not None:
             line.transport.abort()
+        # Cut short, aiohttp keeps the connection's place among the session's few until the garbage collector comes by.
+        line.response.close()
 
 
 def why_it_ended(socket: Socket, kind: aiohttp.WSMsgType, data: object, extra: object) -> EpochOver:

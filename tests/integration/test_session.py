@@ -207,6 +207,7 @@ async def test_every_end_has_its_kind(client: aiohttp.ClientSession, steps: list
 async def hear_the_end(line: dialling.Line) -> None:
     while (await line.socket.receive()).type is WSMsgType.TEXT:
         continue
+    await dialling.hang_up(line)
 
 
 async def cut_while_closing(line: dialling.Line) -> None:
@@ -233,5 +234,4 @@ async def test_a_connection_that_is_gone_keeps_no_place(
             around = settings(upstream.websocket_url, handshake_timeout=DEADLINE / 5)
             line = await dialling.dial(around, client, SystemClock())
             await lose(line)
-            await dialling.hang_up(line)
             remembered.append(line)
