@@ -92,6 +92,19 @@ def test_what_a_newcomer_copies_is_understood(page: str):
         command.make_context(name, arguments)  # raises what a user would be told
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_nobody_is_led_into_the_environment_that_make_keeps(path: Path):
+    """What is installed there is edited in place; a copy beside it would be what `make test` tests."""
+    assert not re.search(r"venv \.venv|\. \.venv", path.read_text(encoding="utf-8"))
+
+
+def test_the_first_steps_are_taken_in_one_folder_on_both_pages():
+    pages = [(ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/quickstart.md")]
+    into = "python3 -m venv ~/relay/env && . ~/relay/env/bin/activate && pip install .\ncd ~/relay\n"
+    assert [page.count(into) for page in pages] == [1, 1]
+    assert [page.count("mkdir ~/relay-live && cd ~/relay-live\nhoudini-relay init ") for page in pages] == [1, 1]
+
+
 def test_notices_are_named_as_the_configuration_knows_them():
     assert all(name.startswith("relay.") for name in NOTICE_TYPES)
 

@@ -43,7 +43,7 @@ class Terminals:
         with shown.open("wb") as out:
             shell = await asyncio.create_subprocess_shell(
                 command, stdout=out, stderr=out, cwd=self.folder, start_new_session=True, executable="/bin/bash",
-                env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "80"},
+                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "COLUMNS": "80"},
             )  # fmt: skip
         self._open.append(shell)
         return shown
