@@ -48,8 +48,21 @@ Every setting marked *secret* takes one of three forms:
 | `{file: /run/secrets/name}` | a file's content, at most 64 kB, without one trailing newline |
 | `{credential: name}` | the same from systemd's `LoadCredential=` (`$CREDENTIALS_DIRECTORY`) |
 
-Files and credentials are read again whenever they are used, so a rotated one is picked up. Secrets appear in no log,
-error, answer or page. `run`, `check` and `demo` need all of them; other commands only what they use.
+Secrets appear in no log, error, answer or page. `run`, `check` and `demo` need all of them; other commands only what
+they use. `run` reads all of them at the start, to judge them, and those in files and credentials again:
+
+| what | when |
+|---|---|
+| `upstream.secret` | for each connection and each REST request |
+| `upstream.rest_headers` | for each REST request |
+| `store.url` | for each connection to the database |
+| a target's `secrets`, `url` and `proxy`, the files of `tls` | for the first attempt and at a reload, not in between |
+| a target's `headers`, `auth.basic`, `auth.bearer`, and name and password in its `url` | for each attempt |
+| a target's `auth.oauth2`, and `proxy` and `tls` on the way to its `token_url` | for each token that is fetched |
+| `admin.token` | for each request that needs it |
+
+So reload after every rotation: everything that a file holds counts from then on, and a file that cannot be used refuses
+the reload. A credential stays as systemd copied it when the unit was started: after its rotation restart the unit.
 
 ## defaults
 

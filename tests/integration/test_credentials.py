@@ -357,3 +357,16 @@ async def test_a_token_that_takes_half_the_time_leaves_half_for_the_post():
     left = re.search(r"within ([0-9.]+) s", attempt.error)
     assert float(left[1]) <= 1.5
     assert len(receiver.requests) == 1
+
+
+async def test_a_signing_secret_is_kept_from_the_first_attempt_on(tmp_path):
+    """Another content of its file counts at a reload, which docs/configuration.md says of it."""
+    file = tmp_path / "secret"
+    file.write_text(SECRET)
+    async with Http(fine) as receiver:
+        target = await asyncio.to_thread(a_target, receiver.url, secrets=[{"file": str(file)}])
+        client = a_client(target)
+        assert (await client.attempt(a_delivery())).outcome is Outcome.OK
+        file.unlink()
+        assert (await client.attempt(a_delivery())).outcome is Outcome.OK
+        await client.close()
