@@ -36,6 +36,15 @@ def test_links_between_documents_lead_somewhere(path: Path):
             assert (path.parent / link).exists(), link
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_table_has_a_header(path: Path):
+    """A row after an empty line is no row of the table before: it is shown as text."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for table in re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE):
+        first, second, *_ = [*table.splitlines(), ""]
+        assert re.fullmatch(r"\|(?:\s*:?-+:?\s*\|)+", second), f"no header above {first!r}"
+
+
 def test_every_document_is_reachable_from_the_readme():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for path in (ROOT / "docs").glob("*.md"):

@@ -41,7 +41,7 @@ class Site:
         settings = self.around.settings(self.ports[unit], SECRET, target=instance or "shop")
         settings["store"] = {"url": f"sqlite:////var/lib/{unit.replace('@', '-')}/relay.db"}
         if unit == PLAIN:
-            settings["targets"][0]["secrets"] = [{"credential": "orders-secret"}]
+            settings["targets"][0]["secrets"] = [{"credential": "shop-secret"}]
         return yaml.safe_dump(settings)
 
     def ask(self, unit: str, path: str) -> tuple[int, str]:
@@ -78,9 +78,8 @@ def site(debian_tree: Path, source: Path, tmp_path_factory: pytest.TempPathFacto
         shutil.copytree(source, clone)
         (clone / "config.yaml").write_text(made.config(PLAIN), encoding="utf-8")
         (clone / "eu.yaml").write_text(made.config(EU), encoding="utf-8")
-        more = "[Service]\nLoadCredential=orders-secret:/etc/houdini-relay/orders-secret\n"
-        put(machine, "/etc/systemd/system/houdini-relay.service.d/override.conf", more)
-        put(machine, "/etc/houdini-relay/orders-secret", WEBHOOK_SECRET + "\n", mode="0600")
+        (clone / "secrets").mkdir()
+        (clone / "secrets" / "shop").write_text(WEBHOOK_SECRET + "\n", encoding="utf-8")
         for block in documented_steps():
             machine.run(
                 "sh", "-ec", f"umask 077; cd /usr/src/houdini-relay; {block}", text=around.upstream["secret"] + "\n"
