@@ -36,6 +36,7 @@ _EXAMPLE: Final = "https://shop.example.com/hooks/houdini"
 _HEAD: Final = """\
 # houdini-relay: HoudiniSwap's order updates as signed webhooks. Made by `houdini-relay init`.
 # Every key with its default: config.example.yaml and docs/configuration.md. What is left out has its default.
+# As a service some lines change: docs/operations.md, "From init's file to a service".
 # An editor completes keys after `houdini-relay schema > config.schema.json` and with this as the first line:
 #   # yaml-language-server: $schema=config.schema.json
 
@@ -43,7 +44,7 @@ upstream:
   websocket_url: {}
   rest_url: {}
   partner_id: {}
-  # Or {{file: /run/secrets/houdini}}, or {{credential: houdini}} of systemd's LoadCredential=.
+  # Or {{file: /run/secrets/houdini}}, or {{credential: houdini-secret}} of systemd's LoadCredential=.
   secret: {}
   backfill:
     # With an empty store: baseline learns the orders of the last 48 h silently, emit delivers them, too.

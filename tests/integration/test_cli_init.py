@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 import subprocess
 from pathlib import Path
@@ -14,6 +15,7 @@ from relay.cli import main
 from relay.config import Settings, load
 from relay.config.schema import configuration_schema
 
+OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
 ENVIRON = {"HOUDINI_PARTNER_ID": "partner", "HOUDINI_SECRET": "secret"}
 
 
@@ -144,3 +146,44 @@ def test_the_schema_is_printed() -> None:
     result = CliRunner().invoke(main, ["schema"])
     assert result.exit_code == 0
     assert json.loads(result.output) == configuration_schema()
+
+
+def changed_as_documented(place: int, text: str) -> str:
+    """The file after the changes of docs/operations.md, "From init's file to a service"; `place` is the column."""
+    section = OPERATIONS.split("\n## From init's file to a service\n")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| `")]
+    assert len(rows) == 5
+    old = [re.findall(r"`(.+?)`", row[0])[0] for row in rows]
+    assert all(line in text for line in (*old[:2], "\nstore:\n", "\nadmin:\n  listen:", 'secrets/shop"}'))
+    if place == 1:
+        text = text.replace(old[0], "partner_id: 'partner'").replace(old[1], rows[1][1].strip("`"))
+    text = re.sub(r'url: "sqlite:.+"', rows[2][1].strip("`"), text)
+    return re.sub(r"- \{file: .+\}", rows[3][place].strip("`"), text)
+
+
+def test_the_documented_changes_make_it_fit_for_systemd(tmp_path: Path) -> None:
+    assert run("--target", "shop=https://shop.example.com/hook").exit_code == 0
+    text = changed_as_documented(1, Path("config.yaml").read_text())
+    unit = OPERATIONS.split("\n## Under systemd\n")[1].split("\n## ")[0]
+    shipped = (Path(__file__).parents[2] / "systemd" / "houdini-relay.service").read_text(encoding="utf-8")
+    loaded = re.findall(r"^LoadCredential=(\S+?):", unit + shipped, re.MULTILINE)
+    assert sorted(loaded) == ["houdini-secret", "shop-secret"]
+    for name in loaded:
+        (tmp_path / name).write_text(Path("secrets/shop").read_text())
+    Path("unit.yaml").write_text(text)
+    settings = load("unit.yaml", environ={"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    assert settings.targets[0].secrets[0].where == "credential shop-secret"
+    assert str(settings.store.url) == "sqlite:////var/lib/houdini-relay/relay.db"
+
+
+def test_the_documented_changes_make_it_fit_for_a_container() -> None:
+    assert run("--target", "shop=https://shop.example.com/hook").exit_code == 0
+    text = changed_as_documented(2, Path("config.yaml").read_text())
+    assert "- {file: /etc/houdini-relay/secrets/shop}" in text
+    Path("there.yaml").write_text(text.replace("/etc/houdini-relay/secrets", str(Path("secrets").absolute())))
+    assert str(load("there.yaml", environ=ENVIRON).store.url) == "sqlite:////var/lib/houdini-relay/relay.db"
+
+
+def test_the_credential_that_it_speaks_of_is_the_one_of_the_unit() -> None:
+    assert run().exit_code == 0
+    assert "{credential: houdini-secret} of systemd's LoadCredential=" in Path("config.yaml").read_text()
