@@ -11,14 +11,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
+from relay.delivery.envelope import compose
 from relay.delivery.signer import Signer, new_ed25519_pair
+from relay.model import Event, OrderFacts, Origin
+from relay.simulator.lifecycle import Kind, Stage
+from relay.simulator.orders import at_stage, new_order
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "receiving.md").read_text(encoding="utf-8")
+RELIABILITY = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text(encoding="utf-8")
 BODY = '{"type":"order.new","data":{"houdiniId":"ö"}}'
 
 
@@ -110,12 +116,34 @@ def test_the_verifier_with_a_public_key():
 
 
 def test_every_rule_names_tests_that_exist():
-    rules = DOCUMENT.split("## The rules of Standard Webhooks")[1]
+    rules = RELIABILITY.split("\n## Standard Webhooks\n")[1].split("\n## ")[0]
     named = re.findall(r"`(test_\w+)`", rules)
     folder = Path(__file__).parents[1] / "integration"
     written = "\n".join((folder / name).read_text(encoding="utf-8") for name in ("test_conformance.py", "test_ssrf.py"))
     assert len(named) >= 14
     assert [name for name in named if f"def {name}(" not in written] == []
+
+
+def test_the_example_has_the_members_of_an_order_and_of_an_event():
+    (example,) = re.findall(r"```json\n(.+?)```", DOCUMENT, re.DOTALL)
+    event = json.loads(example)
+    rng = Random(1)
+    order = new_order(Kind.CEX, 1795331090123, rng)
+    for stage in (Stage(2, "SENDING_TO_RECEIVER", 4), Stage(4, "SWAP_COMPLETED", 5)):
+        order = at_stage(order, stage, 1795331090123, rng)
+    sometimes = {"receiverTag", "multiId"}
+    assert set(event["data"]) == set(order) - sometimes
+    for token in ("inToken", "outToken"):
+        assert set(event["data"][token]) == set(order[token])
+        assert set(event["data"][token]["network"]) == set(order[token]["network"])
+    facts = OrderFacts(7, 4, 2, ("status",), Origin.WEBSOCKET)
+    made = Event("evt_1", "h", "order.finished", 1795331090123, b"{}", facts)
+    composed = json.loads(compose(made, "standard", "p"))
+    assert [list(one) for one in (event, event["relay"])] == [list(one) for one in (composed, composed["relay"])]
+    named = re.findall(
+        r"`(?:relay\.)?(\w+)`", "".join(re.findall(r"^\| `(?:type|timestamp|data|relay\.).*?\|", DOCUMENT, re.M))
+    )
+    assert {*event, *event["relay"]} - {"relay"} == set(named)
 
 
 def test_the_vectors_of_the_document_are_what_the_relay_signs():

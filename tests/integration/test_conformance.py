@@ -149,7 +149,7 @@ async def test_v1a_on_the_wire_verifies_with_the_public_key():
     key.verify(signature, content)
 
 
-# The rules of Standard Webhooks 1.0.0 that docs/receiving.md lists, one test each.
+# The rules of Standard Webhooks 1.0.0 that docs/reliability.md lists, one test each.
 
 
 async def test_a_webhook_is_a_post_with_the_body_as_signed():
