@@ -129,8 +129,8 @@ class Log(StrEnum):
     STORE_BACKED_UP = "store_backed_up", "a copy was written"
     DISK_LOW = "disk_low", "less than 1 GiB is free"
     DISK_FULL = "disk_full", "less than 256 MiB is free: nothing is accepted, what is stored is delivered"
-    DISK_OK = "disk_ok", "there is room again"
-    DISK_WATCH_FAILED = "disk_watch_failed", "free room cannot be measured, or the reserve cannot be kept"
+    DISK_OK = "disk_ok", "there is space again"
+    DISK_WATCH_FAILED = "disk_watch_failed", "free space cannot be measured, or the reserve cannot be kept"
     PRUNED = "pruned", "what ended longer ago than `store.retention` was removed"
 
     # Admin
