@@ -92,7 +92,10 @@ class Log(StrEnum):
     BREAKER_CLOSED = "breaker_closed", "it answers 2xx again; what waits is sent, a little at first"
     TARGET_PARKED = "target_parked", "its receiver wants nothing more; deliveries are kept"
     TARGET_PAUSED = "target_paused", "a person paused it; deliveries are kept"
-    TARGET_RESUMED = "target_resumed", "a person resumed it"
+    TARGET_RESUMED = (
+        "target_resumed",
+        "a person resumed it; `was`: parked, paused, or breaker_open: probed now",
+    )
     TARGET_THROTTLED = "target_throttled", "its receiver asked for a pause (`until`) or for fewer at a time"
     TARGET_FAILING = "target_failing", "attempts have begun to fail; at the start: its breaker is still open"
     TARGET_ANSWERS_AGAIN = "target_answers_again", "an attempt was answered with 2xx after `target_failing`"

@@ -35,10 +35,12 @@ class Breaker(StrEnum):
 
 
 class Resume(StrEnum):
-    """What came of a person's wish that a target be sent to again."""
+    """What a person's wish that a target be sent to again meets, and ends unless the configuration says it."""
 
-    DONE = "done"
-    NOT_STOPPED = "not_stopped"
+    PARKED = "parked"
+    PAUSED = "paused"
+    BREAKER_OPEN = "breaker_open"
+    NOTHING = "nothing"
     PAUSED_BY_CONFIG = "paused_by_config"
 
 
@@ -112,8 +114,23 @@ class Standing(msgspec.Struct, frozen=True):
         ok_ms = self.ok_ms if self.ok_order != order else self.other_ok_ms
         return ok_ms is not None and ok_ms >= since_ms
 
+    @property
+    def resumable(self) -> Resume:
+        """What a person's `resume` would end."""
+        if self.parked_ms is not None:
+            return Resume.PARKED
+        if self.paused_ms is not None:
+            return Resume.PAUSED
+        is_probed = self.breaker is not Breaker.CLOSED and not self.stopped
+        return Resume.BREAKER_OPEN if is_probed else Resume.NOTHING
+
     def resumed(self, now_ms: int) -> "Standing":
-        """As after a person's `resume`: neither paused by a person nor parked, and probed at once."""
+        """As after a person's `resume`: neither paused by a person nor parked, and an open breaker probed at once."""
+        if self.resumable is Resume.NOTHING:
+            return self
+        if self.resumable is Resume.BREAKER_OPEN:
+            # Nothing was stopped, so ages go on counting from where they did.
+            return self.urged(now_ms)
         return replace(self, paused_ms=None, parked_ms=None, resumed_ms=now_ms).urged(now_ms)
 
     def asked(self, now_ms: int) -> "Standing":

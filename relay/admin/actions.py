@@ -91,13 +91,14 @@ class Actions:
         return {"target": name, "paused": await self._context.control.pause(name)}
 
     async def resume(self, name: str) -> Shape:
-        """Send to a target again that was parked, or paused by a person; its deliveries were kept."""
+        """Send to a target again that was parked, or paused by a person, or probe its open breaker at once."""
         await self._demand_configured(name)
-        done = await self._context.control.resume(name)
-        if done is Resume.PAUSED_BY_CONFIG:
+        found = await self._context.control.resume(name)
+        if found is Resume.PAUSED_BY_CONFIG:
             sentence = "the configuration pauses this target: take `paused: true` out of it"
             raise ApiError(409, "paused_by_configuration", sentence)
-        return {"target": name, "resumed": done is Resume.DONE}
+        was = None if found is Resume.NOTHING else found.value
+        return {"target": name, "resumed": was is not None, "was": was}
 
     async def test(self, name: str) -> Shape:
         """Make one attempt of a `relay.test` event now, past pause, park and breaker, changing none of them."""

@@ -23,7 +23,7 @@ class Control(Protocol):
         ...
 
     async def resume(self, target: str) -> Resume:
-        """Send to it again when it was parked, or paused by a person; the configuration's pause stands."""
+        """Send to it again when it was parked, or paused by a person, or probe it; the configuration's pause stands."""
         ...
 
     async def test(self, target: str) -> Attempt:

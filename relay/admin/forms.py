@@ -105,8 +105,10 @@ class Forms:
         return _to_target(request, "paused" if done["paused"] else "was_paused")
 
     async def resume(self, request: web.Request) -> web.StreamResponse:
-        """Send to a target again."""
+        """Send to a target again, or probe it now."""
         done = await self._actions.resume(request.match_info["name"])
+        if done["was"] == "breaker_open":
+            return _to_target(request, "probed")
         return _to_target(request, "resumed" if done["resumed"] else "was_resumed")
 
     async def test(self, request: web.Request) -> web.StreamResponse:

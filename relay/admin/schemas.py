@@ -224,7 +224,12 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "Cancelled": thing("It is not sent.", delivery=NUMBER, cancelled=YES),
     "Replayed": thing("How many are sent again, or would be.", count=COUNT),
     "Paused": thing("False: it was paused already.", target=TEXT, paused=YES),
-    "Resumed": thing("False: it was neither paused nor parked.", target=TEXT, resumed=YES),
+    "Resumed": thing(
+        "False: it was neither parked nor paused, and its breaker is closed. `breaker_open`: it is probed now.",
+        target=TEXT,
+        resumed=YES,
+        was=maybe(words("parked", "paused", "breaker_open")),
+    ),
     "Tested": thing("The attempt.", target=TEXT, attempt=ref("Attempt")),
     "Forgotten": thing("How many deliveries were cancelled.", target=TEXT, cancelled=COUNT),
     # What the stream tells: `event:` names the kind, `data:` is one of these.

@@ -80,18 +80,24 @@ def pause(name: str, config_path: Path, as_json: bool) -> None:
 def resume(name: str, config_path: Path, as_json: bool) -> None:
     """Send to the target NAME again, which was parked or paused.
 
-    Everything kept for it is delivered in order, from the oldest on. Exit
-    codes: 0 done (or there was nothing to resume), 1 the configuration pauses
-    it or it is orphaned, 2 there is no such target, 3 the relay does not run
-    or cannot be asked.
+    Everything kept for it is delivered in order, from the oldest on. If only
+    its breaker is open, one delivery is tried at once. Exit codes: 0 done (or
+    there was nothing to resume), 1 the configuration pauses it or it is
+    orphaned, 2 there is no such target, 3 the relay does not run or cannot be
+    asked.
     """
     answer = _post(config_path, name, "resume")
     if as_json:
         click.echo(json.dumps(answer))
-    elif answer["resumed"]:
-        click.echo(f"{name}: resumed; `houdini-relay status` shows how it goes.")
-    else:
-        click.echo(f"{name}: was neither parked nor paused.")
+        return
+    match answer["was"]:
+        case None:
+            done = "was neither parked nor paused, and its breaker is closed."
+        case "breaker_open":
+            done = "only its breaker was open: it is probed now; `houdini-relay status` shows how it goes."
+        case was:
+            done = f"resumed, it was {was}; `houdini-relay status` shows how it goes."
+    click.echo(wrapped(f"{name}: ", done, indent=2))
 
 
 @targets.command()

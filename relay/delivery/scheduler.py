@@ -125,15 +125,18 @@ class Scheduler:
         return paused
 
     async def resume(self, target: str) -> Resume:
-        """Send to a target again that was parked, or paused by a person; the configuration's pause stands."""
+        """Send to a target again that was parked, or paused by a person, and probe an open breaker at once.
+
+        The configuration's pause stands.
+        """
         loop = self._loops.get(target)
         if loop is not None and loop.paused_by_config:
             return Resume.PAUSED_BY_CONFIG
-        if not await self._store.resume(target, self._clock.wall_ms()):
-            return Resume.NOT_STOPPED
-        _log.info(Log.TARGET_RESUMED, target=target)
-        self.wake(target)
-        return Resume.DONE
+        found = await self._store.resume(target, self._clock.wall_ms())
+        if found is not Resume.NOTHING:
+            _log.info(Log.TARGET_RESUMED, target=target, was=found.value)
+            self.wake(target)
+        return found
 
     async def test(self, target: str) -> Attempt:
         """Make one attempt of a `relay.test` event now, past everything, changing nothing.

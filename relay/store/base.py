@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from relay.model import Delivery, KnownOrder
-from relay.standing import Permits, Standing
+from relay.standing import Permits, Resume, Standing
 from relay.store.reads import Reads
 from relay.store.values import (
     Backlog,
@@ -130,8 +130,11 @@ class Store(Reads, Protocol):
         """Keep deliveries without sending them, because a person says so; False when it is paused so already."""
         ...
 
-    async def resume(self, target: str, now_ms: int) -> bool:
-        """Let a target be sent to again that was parked, or paused by a person; False when it was neither."""
+    async def resume(self, target: str, now_ms: int) -> Resume:
+        """Let a target be sent to again that was parked, or paused by a person; probe an open breaker at once.
+
+        Returns what it found, never `paused_by_config`.
+        """
         ...
 
     async def forget(self, target: str, limit: int, now_ms: int) -> int:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from msgspec.structs import replace
 
-from relay.standing import Standing
+from relay.standing import Resume, Standing
 from relay.store.postgres_link import Session
 from relay.store.postgres_verbs import (
     KnownTarget,
@@ -57,16 +57,11 @@ class TargetVerbs(Verbs):
         def paused(standing: Standing) -> Standing:
             return standing if standing.paused_ms is not None else replace(standing, paused_ms=now_ms)
 
-        return await self._change(target, paused, now_ms)
+        return (await self._change(target, paused, now_ms)).paused_ms is None
 
-    async def resume(self, target: str, now_ms: int) -> bool:
-        """Let a target be sent to again that was parked, or paused by a person; False when it was neither."""
-
-        def resumed(standing: Standing) -> Standing:
-            held = standing.paused_ms is not None or standing.parked_ms is not None
-            return standing.resumed(now_ms) if held else standing
-
-        return await self._change(target, resumed, now_ms)
+    async def resume(self, target: str, now_ms: int) -> Resume:
+        """Let a target be sent to again that was parked, or paused by a person; probe an open breaker at once."""
+        return (await self._change(target, lambda standing: standing.resumed(now_ms), now_ms)).resumable
 
     async def backlog(self) -> Mapping[str, Backlog]:
         """What every configured target, and every orphan that holds deliveries, still has to get.
@@ -84,20 +79,21 @@ class TargetVerbs(Verbs):
 
         return await self._run(work)
 
-    async def _change(self, target: str, change: Callable[[Standing], Standing], now_ms: int) -> bool:
-        """Change a standing and wake its target; False if that leaves it as it was."""
+    async def _change(self, target: str, change: Callable[[Standing], Standing], now_ms: int) -> Standing:
+        """Change a standing, wake its target if it is another one now, and return what it was before."""
 
-        async def work(session: Session) -> bool:
+        async def work(session: Session) -> tuple[Standing, Standing]:
             known = await lock_target(session, target)
             after = change(known.standing)
             await change_standing(session, known, known.standing, after, now_ms)
-            return after != known.standing
+            return known.standing, after
 
-        def wake(changed: bool) -> None:
-            if changed:
+        def wake(changed: tuple[Standing, Standing]) -> None:
+            before, after = changed
+            if after != before:
                 self._wake({target}, everywhere=True)
 
-        return await self._run(work, wake)
+        return (await self._run(work, wake))[0]
 
 
 async def _configure_one(session: Session, known: Mapping[str, KnownTarget], entry: TargetEntry, now_ms: int) -> bool:

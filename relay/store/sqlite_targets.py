@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from msgspec.structs import replace
 
 from relay.errors import StoreError
-from relay.standing import Ordering, Standing
+from relay.standing import Ordering, Resume, Standing
 from relay.store.sqlite_verbs import SQL, KnownTarget, Verbs, bring_forward, change_standing, read_standing
 from relay.store.values import Backlog, TargetEntry
 
@@ -44,16 +44,11 @@ class TargetVerbs(Verbs):
         def paused(standing: Standing) -> Standing:
             return standing if standing.paused_ms is not None else replace(standing, paused_ms=now_ms)
 
-        return await self._change(target, paused, now_ms)
+        return (await self._change(target, paused, now_ms)).paused_ms is None
 
-    async def resume(self, target: str, now_ms: int) -> bool:
-        """Let a target be sent to again that was parked, or paused by a person; False when it was neither."""
-
-        def resumed(standing: Standing) -> Standing:
-            held = standing.paused_ms is not None or standing.parked_ms is not None
-            return standing.resumed(now_ms) if held else standing
-
-        return await self._change(target, resumed, now_ms)
+    async def resume(self, target: str, now_ms: int) -> Resume:
+        """Let a target be sent to again that was parked, or paused by a person; probe an open breaker at once."""
+        return (await self._change(target, lambda standing: standing.resumed(now_ms), now_ms)).resumable
 
     async def backlog(self) -> Mapping[str, Backlog]:
         """What every configured target, and every orphan that holds deliveries, still has to get.
@@ -70,21 +65,22 @@ class TargetVerbs(Verbs):
 
         return await self._run(work)
 
-    async def _change(self, target: str, change: Callable[[Standing], Standing], now_ms: int) -> bool:
-        """Change a standing and wake its target; False if that leaves it as it was."""
+    async def _change(self, target: str, change: Callable[[Standing], Standing], now_ms: int) -> Standing:
+        """Change a standing, wake its target if it is another one now, and return what it was before."""
         known = self._target(target)
 
-        def work(connection: sqlite3.Connection) -> bool:
+        def work(connection: sqlite3.Connection) -> tuple[Standing, Standing]:
             before = read_standing(connection, known)
             after = change(before)
             change_standing(connection, known, before, after, now_ms)
-            return after != before
+            return before, after
 
-        def wake(changed: bool) -> None:
-            if changed:
+        def wake(changed: tuple[Standing, Standing]) -> None:
+            before, after = changed
+            if after != before:
                 self._wake({target})
 
-        return await self._run(work, wake)
+        return (await self._run(work, wake))[0]
 
 
 def _read_targets(connection: sqlite3.Connection, before: Mapping[str, KnownTarget]) -> dict[str, KnownTarget]:

@@ -8,7 +8,7 @@ from support.factories import event, failed_attempt, ok_attempt
 from support.stores import Bench, again, as_it_was, dead, delivered, parks, probing, trips, up_to
 
 from relay.model import DeliveryStatus, FailureKind, Timings
-from relay.standing import Breaker, Permit, Standing
+from relay.standing import Breaker, Permit, Resume, Standing
 from relay.store.values import Claim, Settlement
 
 FAR = 10_000_000
@@ -174,7 +174,7 @@ async def test_a_410_parks_and_nothing_is_claimed_until_a_person_resumes(bench: 
     await bench.add(event("o1"), event("o2"))
     await bench.settle(again((await bench.claim(limit=1))[0], FAR, gone=True, at_ms=4_000), judge=parks)
     assert await bench.claim(now_ms=FAR) == []
-    assert await bench.store.resume("alpha", 9_000)
+    assert await bench.store.resume("alpha", 9_000) is Resume.PARKED
     standing = await bench.standing()
     assert (standing.state, standing.resumed_ms) == ("active", 9_000)
     assert len(await bench.claim(now_ms=9_000)) == 2

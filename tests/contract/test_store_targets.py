@@ -6,7 +6,7 @@ from support.factories import event
 from support.stores import Bench, again, as_it_was, delivered, trips
 
 from relay.model import DeliveryStatus
-from relay.standing import Breaker, Ordering, Standing
+from relay.standing import Breaker, Ordering, Resume, Standing
 from relay.store.values import Settlement, TargetEntry
 
 FAR = 10_000_000
@@ -82,27 +82,46 @@ async def test_orphans_keep_their_deliveries_and_are_shown_while_they_have_any(b
     assert set(await bench.store.backlog()) == {"beta"}
 
 
-async def test_pause_and_resume_say_whether_they_changed_anything(bench: Bench):
+async def test_pause_and_resume_say_what_they_changed(bench: Bench):
+    assert await bench.store.resume("alpha", 2_000) is Resume.NOTHING
     await one_waits(bench)
-    assert not await bench.store.resume("alpha", 2_000)
     assert await bench.store.pause("alpha", 3_000)
     assert not await bench.store.pause("alpha", 4_000)
     assert (await bench.standing()).paused_ms == 3_000
     await bench.restart()
     bench.woken.clear()
-    assert await bench.store.resume("alpha", 5_000)
+    assert await bench.store.resume("alpha", 5_000) is Resume.PAUSED
     assert bench.woken == [{"alpha"}]
     standing = await bench.standing()
     assert (standing.state, standing.resumed_ms, standing.probe_due_ms) == ("active", 5_000, 5_000)
     assert len(await bench.claim(now_ms=5_000)) == 1
-    assert not await bench.store.resume("alpha", 6_000)
+    assert await bench.store.resume("alpha", 6_000) is Resume.BREAKER_OPEN
+
+
+async def test_resuming_probes_an_open_breaker_at_once(bench: Bench):
+    await one_waits(bench)
+    before = await bench.standing()
+    assert before.breaker is Breaker.OPEN
+    bench.woken.clear()
+    assert await bench.store.resume("alpha", 2_000) is Resume.BREAKER_OPEN
+    assert bench.woken == [{"alpha"}]
+    assert await bench.standing() == replace(before, probe_due_ms=2_000, throttled_until_ms=None)
+    assert await bench.store.check() == []
+
+
+async def test_a_paused_target_is_probed_only_once_it_is_no_longer_paused(bench: Bench):
+    await one_waits(bench)
+    await bench.configure(TargetEntry("alpha", paused=True), "beta")
+    before = await bench.standing()
+    assert await bench.store.resume("alpha", 2_000) is Resume.NOTHING
+    assert await bench.standing() == before
 
 
 async def test_resuming_does_not_overrule_the_configuration(bench: Bench):
     await bench.configure(TargetEntry("alpha", paused=True), "beta")
     await one_waits_nowhere(bench)
     await bench.store.pause("alpha", 3_000)
-    assert await bench.store.resume("alpha", 4_000)
+    assert await bench.store.resume("alpha", 4_000) is Resume.PAUSED
     assert (await bench.standing()).state == "paused"
     assert await bench.claim(now_ms=FAR) == []
 

@@ -80,8 +80,7 @@ class ScriptedControl:
     async def resume(self, target: str) -> Resume:
         if any(one.name == target and one.paused for one in self._room.targets):
             return Resume.PAUSED_BY_CONFIG
-        done = await self._room.store.resume(target, self._room.clock.wall_ms())
-        return Resume.DONE if done else Resume.NOT_STOPPED
+        return await self._room.store.resume(target, self._room.clock.wall_ms())
 
     async def test(self, target: str) -> Attempt:
         return self.answer

@@ -291,8 +291,8 @@ async def test_a_parked_target_is_resumed_by_name(tmp_path: Path):
         assert document["targets"][0]["state"] == "parked"
         assert "targets resume alpha" in document["problems"][0]["advice"]
         path = "/api/v1/targets/alpha/resume"
-        assert await room.post(path, {}) == (200, {"target": "alpha", "resumed": True})
-        assert await room.post(path, {}) == (200, {"target": "alpha", "resumed": False})
+        assert await room.post(path, {}) == (200, {"target": "alpha", "resumed": True, "was": "parked"})
+        assert await room.post(path, {}) == (200, {"target": "alpha", "resumed": False, "was": None})
         assert len(await room.bench.claim("alpha")) == 1
         unknown = await room.post("/api/v1/targets/nobody/resume", {})
         assert unknown == (404, error("unknown_target", "no target of this name is configured"))

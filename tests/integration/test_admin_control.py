@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 from admin_kit import AdminRoom, served, target
+from msgspec.structs import replace
 from support.factories import event
 from support.stores import Bench, again, dead, delivered
 
 from relay.admin import actions, middleware
 from relay.errors import StoreError
 from relay.model import Attempt, FailureKind, Outcome
+from relay.standing import Breaker
 
 
 def cancelled(room: AdminRoom, name: str = "alpha") -> float:
@@ -225,9 +227,27 @@ async def test_pause_and_resume(tmp_path: Path):
         assert await room.post("/api/v1/targets/alpha/pause") == (200, {"target": "alpha", "paused": True})
         assert await room.post("/api/v1/targets/alpha/pause") == (200, {"target": "alpha", "paused": False})
         assert await claim(room) == []
-        assert await room.post("/api/v1/targets/alpha/resume") == (200, {"target": "alpha", "resumed": True})
-        assert await room.post("/api/v1/targets/alpha/resume") == (200, {"target": "alpha", "resumed": False})
+        resume = "/api/v1/targets/alpha/resume"
+        assert await room.post(resume) == (200, {"target": "alpha", "resumed": True, "was": "paused"})
+        assert await room.post(resume) == (200, {"target": "alpha", "resumed": False, "was": None})
         assert len(await claim(room)) == 1
+
+
+async def test_resume_probes_an_open_breaker(tmp_path: Path):
+    async with served(tmp_path) as room:
+        await open_breaker(room)
+        answer = await room.post("/api/v1/targets/alpha/resume")
+        assert answer == (200, {"target": "alpha", "resumed": True, "was": "breaker_open"})
+        probe_due_ms = (await room.store.backlog())["alpha"].standing.probe_due_ms
+        assert probe_due_ms is not None
+        assert probe_due_ms <= room.clock.wall_ms()
+
+
+async def open_breaker(room: AdminRoom) -> None:
+    await room.bench.add(event("order-1", 4), targets=["alpha"])
+    (head,) = await claim(room)
+    opened: dict[str, Any] = {"breaker": Breaker.OPEN, "probe_due_ms": room.clock.wall_ms() + 3_600_000}
+    await room.bench.settle(again(head, 1), judge=lambda standing, _: replace(standing, **opened))
 
 
 async def test_what_the_configuration_pauses_only_it_resumes(tmp_path: Path):

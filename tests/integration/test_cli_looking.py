@@ -19,6 +19,8 @@ from relay.model import Attempt, Event, FailureKind, Outcome
 from relay.simulator.child import free_port
 from relay.standing import Breaker
 
+FAR = 10**14
+
 ORDER = "h9NpKm75gRnX7GWaFATwYn"
 WEBHOOK_ID = "evt_" + "0123456789abcdef" * 2
 HOSTILE = b"\x1b]0;owned\x07<b>\x00\xff\x9b2J " + b"A" * 2**20
@@ -264,8 +266,16 @@ async def test_pause_resume_and_test(terminal: Terminal):
     room = terminal.room
     assert (await terminal.type("targets", "pause", "alpha"))[1] == "alpha: paused; its deliveries are kept.\n"
     assert "was paused already" in (await terminal.type("targets", "pause", "alpha"))[1]
-    assert (await terminal.type("targets", "resume", "alpha"))[1].startswith("alpha: resumed")
-    assert (await terminal.type("targets", "resume", "alpha"))[1] == "alpha: was neither parked nor paused.\n"
+    assert (await terminal.type("targets", "resume", "alpha"))[1].startswith("alpha: resumed, it was paused;")
+    none = "alpha: was neither parked nor paused, and its breaker is closed.\n"
+    assert (await terminal.type("targets", "resume", "alpha"))[1] == none
+    await some_life(room)
+    (head,) = await room.bench.claim("beta", now_ms=room.clock.wall_ms() + 1)
+    opened: dict[str, Any] = {"breaker": Breaker.OPEN, "probe_due_ms": FAR}
+    await room.bench.settle(again(head, 1), judge=lambda standing, _: replace(standing, **opened))
+    code, out, _ = await terminal.type("targets", "resume", "beta")
+    assert (code, out.startswith("beta: only its breaker was open: it is probed now;")) == (0, True)
+    assert (await room.store.backlog())["beta"].standing.probe_due_ms != FAR
     code, out, _ = await terminal.type("targets", "test", "alpha")
     assert (code, out.splitlines()[0], "1  ok, 200, 12 ms" in out) == (0, "alpha: it answered", True)
     room.control.answer = Attempt(

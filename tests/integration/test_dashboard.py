@@ -4,17 +4,20 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 from admin_kit import KEY_IN_URL, TOKEN, WEBHOOK_SECRET, AdminRoom, served, target
 from browser_kit import Browser, Shown
+from msgspec.structs import replace
 from support.factories import event
 from support.stores import again, dead, delivered
 
 from relay import log
 from relay.board import UpstreamState
 from relay.model import Attempt, DeadReason, DeliveryStatus, FailureKind, OrderFacts, Origin, Outcome, Timings
+from relay.standing import Breaker
 from relay.store.values import Settlement
 
 ORDER = "pQ1rpLoLCMhKo1oL2cJ4jk"
@@ -256,6 +259,15 @@ async def test_pause_resume_and_test(tmp_path: Path):
         assert "Resume" in shown.words
         assert (await browser.post("/targets/alpha/pause")).location.endswith("was_paused")
         assert (await browser.post("/targets/alpha/resume")).location.endswith("=resumed")
+        assert (await browser.post("/targets/alpha/resume")).location.endswith("=was_resumed")
+        assert "Probe now" not in (await browser.get("/targets/alpha")).text
+        await room.bench.add(event("order-1", 4), targets=["alpha"])
+        (head,) = await room.bench.claim("alpha", now_ms=room.clock.wall_ms())
+        opened: dict[str, Any] = {"breaker": Breaker.OPEN, "probe_due_ms": room.clock.wall_ms() + 3_600_000}
+        await room.bench.settle(again(head, 1), judge=lambda standing, _: replace(standing, **opened))
+        assert "Probe now" in (await browser.get("/targets/alpha")).text
+        probed = await browser.post("/targets/alpha/resume")
+        assert "Only its breaker was open: it is probed now." in (await browser.get(probed.location)).words
         room.control.answer = Attempt(1_000, 8.0, Outcome.GONE, status_code=410, error="status 410: <b>gone</b>")
         tested = await browser.post("/targets/alpha/test")
         assert tested.status == 200

@@ -10,7 +10,7 @@ from support.until import until
 
 from relay.clock import SystemClock
 from relay.model import Attempt, Delivery
-from relay.standing import Resume
+from relay.standing import Breaker, Resume
 
 OFTEN = {"schedule": ["100ms"] * 50, "jitter": 0}
 
@@ -100,11 +100,26 @@ async def test_a_parked_target_is_sent_to_again_once_a_person_resumes_it(path: P
 
         await until(parked)
         room.client.script = lambda _delivery: 200
-        assert await room.scheduler.resume("alpha") is Resume.DONE
+        assert await room.scheduler.resume("alpha") is Resume.PARKED
         await room.until_empty()
-        assert await room.scheduler.resume("alpha") is Resume.NOT_STOPPED
+        assert await room.scheduler.resume("alpha") is Resume.NOTHING
         assert sorted(room.client.ids) == ["evt_o1_1", "evt_o1_1", "evt_o1_2", "evt_o2_1"]
         assert [one.steps_used for one in room.client.sent] == [0, 0, 0, 0]
+
+
+async def test_resume_probes_an_open_breaker_at_once(path: Path):
+    settings = target(breaker={"failures": 2, "probe": {"initial": "1h", "max": "1h"}}, retry={"schedule": ["1h"]})
+    async with Room(path, settings) as room:
+        room.client.script = lambda _delivery: 500
+        await room.add(event("o1"), event("o2"))
+
+        async def opened() -> bool:
+            return (await room.standing()).breaker is Breaker.OPEN
+
+        await until(opened)
+        room.client.script = lambda _delivery: 200
+        assert await room.scheduler.resume("alpha") is Resume.BREAKER_OPEN
+        await room.until_empty()
 
 
 async def test_a_person_pauses_and_resumes(path: Path):
@@ -114,7 +129,7 @@ async def test_a_person_pauses_and_resumes(path: Path):
         await room.add(event("o1"))
         room.scheduler.wake("alpha")
         assert (await room.waiting()).standing.state == "paused"
-        assert await room.scheduler.resume("alpha") is Resume.DONE
+        assert await room.scheduler.resume("alpha") is Resume.PAUSED
         await room.until_empty()
         assert len(room.client.sent) == 1
 

@@ -16,7 +16,7 @@ from relay.delivery.scheduler import WALL_KEY, Scheduler
 from relay.delivery.target_loop import AWAY, DENIED, NAP
 from relay.errors import StoreUnavailable
 from relay.model import Delivery
-from relay.standing import Breaker
+from relay.standing import Breaker, Resume
 from relay.store.values import Claim
 
 FAST = {"failures": 4, "probe": {"initial": "10s", "max": "60s"}}
@@ -253,7 +253,7 @@ async def test_a_restart_keeps_breaker_throttle_pause_and_park(path: Path):
         await steps.restart()
         await steps.live(3600)
         assert len(steps.client.sent) == sent
-        assert await steps.bench.store.resume("alpha", steps.clock.wall_ms())
+        assert await steps.bench.store.resume("alpha", steps.clock.wall_ms()) is Resume.PAUSED
         steps.client.script = lambda _delivery: 410
         await steps.live(60)
         await steps.restart()
