@@ -196,6 +196,7 @@ def _judge_sending(target: TargetFacts, waiting: Backlog, facts: Facts, found: F
     subject, standing, queue = f"target {target.name}", waiting.standing, f"{waiting.pending} waiting"
     board = facts.board.targets.get(target.name, TargetBoard())
     age, error = _age(waiting, facts.now_ms), standing.last_error
+    shows = f"`houdini-relay targets test {target.name}` shows what it answers"
     until_ms = standing.throttled_until_ms
     if until_ms is not None and until_ms > facts.now_ms:
         advice = "nothing to do; its receiver asked to be left alone until then (Retry-After)"
@@ -204,10 +205,13 @@ def _judge_sending(target: TargetFacts, waiting: Backlog, facts: Facts, found: F
         found.problem(subject, f"nothing is sent although it could be, {queue}", "restart, and report this defect")
     elif standing.breaker is not Breaker.CLOSED:
         since, probe = iso_utc(standing.breaker_changed_ms or 0), iso_utc(standing.probe_due_ms or 0)
-        advice = f"make its URL answer 2xx; nothing is used up meanwhile, and it is probed by itself (next: {probe})"
+        advice = (
+            f"make its URL answer 2xx: {shows}; nothing is used up meanwhile, "
+            f"and it is probed by itself (next: {probe})"
+        )
         found.problem(subject, f"breaker open since {since}: {error}; {queue}", advice)
     elif error is not None and waiting.pending:
-        advice = "see that its URL answers 2xx; retries go on by themselves"
+        advice = f"see that its URL answers 2xx: {shows}; retries go on by themselves"
         found.problem(subject, f"the last attempt failed: {error}; {queue}", advice)
     elif age is not None and age > LAGGING:
         advice = (

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from relay.delivery import retry
 from relay.delivery.pacing import share
+from relay.delivery.said import why_failed
 from relay.model import Attempt, Delivery, Outcome
 from relay.standing import EXPIRY_TRIES, Breaker, Permit, Standing
 
@@ -97,7 +98,7 @@ def after(standing: Standing, attempt: Attempt, delivery: Delivery, policy: Brea
     if attempt.outcome is Outcome.OK:
         standing = _after_success(standing, delivery.event.lane, policy, now_ms)
     else:
-        standing = replace(standing, last_error=attempt.error or f"status {attempt.status_code}")
+        standing = replace(standing, last_error=why_failed(attempt))
         if attempt.outcome is not Outcome.GONE:
             if retry.speaks_of_event(attempt, delivery, standing):
                 standing = _after_refused_event(standing, delivery, policy, now_ms)

@@ -7,6 +7,7 @@ from typing import Any, Final
 import structlog
 
 from relay.board import TargetBoard
+from relay.delivery.said import why_failed
 from relay.delivery.settler import Context, Settled
 from relay.log import Sampler
 from relay.log_names import Log
@@ -63,7 +64,7 @@ class Reporter:
             self._latency.observe(max(0.0, latency_ms / 1000))
             self._error = None
         else:
-            self._error = attempt.error or f"status {attempt.status_code}"
+            self._error = why_failed(attempt)
         self._say_failing(delivery)
         if settlement.status is DeliveryStatus.DEAD:
             reason = settlement.reason.value if settlement.reason else None
@@ -112,7 +113,8 @@ class Reporter:
                 error=now.last_error,
                 pending=pending,
                 suppressed=suppressed,
-                advice="see why its receiver fails; its deliveries wait, and probes go on until it answers 2xx",
+                advice=f"`houdini-relay targets test {self._target}` shows what it answers; its deliveries wait, and "
+                "probes go on until it answers 2xx",
             )
             return
         since = None if before.breaker_changed_ms is None else iso_utc(before.breaker_changed_ms)

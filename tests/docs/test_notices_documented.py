@@ -26,7 +26,7 @@ def test_every_notice_has_its_line_and_nothing_else_has():
 
 
 def test_every_member_is_explained():
-    opened = Standing(breaker=Breaker.OPEN, breaker_changed_ms=NOW - HOUR, last_error="status 500")
+    opened = Standing(breaker=Breaker.OPEN, breaker_changed_ms=NOW - HOUR, last_error="status 500: database is locked")
     parked = Standing(parked_ms=NOW)
     facts = Facts(
         NOW,

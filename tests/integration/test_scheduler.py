@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from support.engine import Room, answer, target
 from support.factories import event
 from support.until import until
@@ -38,11 +39,11 @@ async def test_an_order_arrives_in_order_and_orders_run_side_by_side(path: Path)
 
 async def test_a_failing_receiver_gets_everything_afterwards_in_order(path: Path):
     async with Room(path, target(retry=OFTEN)) as room:
-        room.client.script = lambda _delivery: 500
+        room.client.script = lambda _delivery: replace(answer(500), response_body=b"database is locked\nat line 3")
         await room.add(*(event("o1", status=0, sequence=n) for n in range(1, 4)))
         await room.client.until_sent(2)
         assert set(room.client.ids) == {"evt_o1_1"}
-        assert (await room.standing()).last_error == "status 500"
+        assert (await room.standing()).last_error == "status 500: database is locked"
         room.client.script = lambda _delivery: 200
         await room.until_empty()
         assert first_arrivals(room.client.ids) == ["evt_o1_1", "evt_o1_2", "evt_o1_3"]

@@ -152,6 +152,7 @@ def test_an_open_breaker_says_since_when_why_and_what_comes_next():
         "target shop: breaker open since 2026-11-22T05:46:40.000Z: connect: refused; 3 waiting"
     ]
     assert "next: 2026-11-22T06:47:40.000Z" in document["problems"][0]["advice"]
+    assert "houdini-relay targets test shop" in document["problems"][0]["advice"]
     assert document["targets"][0]["breaker"] == "open"
     board = fine_board()
     board.targets["shop"] = TargetBoard(probing=True, in_flight=1)
