@@ -17,6 +17,7 @@ from relay.clock import SystemClock
 from relay.config import InvalidConfig, Settings, TargetSettings
 from relay.daemon import Exit
 from relay.delivery.lookup import Lookup
+from relay.delivery.said import why_failed
 from relay.delivery.target_client import connect as connect_to
 from relay.delivery.trial import Trial, Trials
 from relay.delivery.trial_event import trial_delivery
@@ -181,12 +182,29 @@ def _trial_lines(trials: Sequence[Trial]) -> list[str]:
 
 
 def _test_line(attempt: Attempt) -> str:
-    answer = attempt.error if attempt.status_code is None else f"status {attempt.status_code}"
-    ok = attempt.outcome is Outcome.OK
-    advice = (
-        "" if ok else "; a receiver answers 2xx to what is signed rightly: compare its secret, see docs/receiving.md"
-    )
-    return _found(ok, f"test event: {answer} in {attempt.duration_ms:.0f} ms{advice}")
+    took = f"{attempt.duration_ms:.0f} ms"
+    if attempt.outcome is Outcome.OK:
+        return _found(True, f"test event: status {attempt.status_code} in {took}")
+    line = _found(False, f"test event: {printable(why_failed(attempt))} ({took})")
+    return f"{line}\n{wrapped('              -> ', _test_advice(attempt.status_code))}"
+
+
+def _test_advice(status: int | None) -> str:
+    """What to do about a test event that was not taken."""
+    match status:
+        case None:
+            return "see what listens there: it was connected to, and gave no answer that can be used"
+        case 400 | 401 | 403:
+            return "compare its secret (and `auth`) with the receiver's, see docs/receiving.md"
+        case 404 | 405:
+            return "correct the path of its URL: the server is there, and takes no POST under it"
+        case 410:
+            return "see whether its URL is still the right one: it wants nothing more, and would be parked"
+    if 300 <= status <= 399:
+        return "name the address itself that it leads to: redirects are not followed"
+    if status >= 500:
+        return "see the receiver's own log: it was reached, and failed"
+    return "make it answer 2xx, see docs/receiving.md"
 
 
 def _found(ok: bool, what: str) -> str:

@@ -90,8 +90,29 @@ def test_a_receiver_that_believes_no_signature_fails_the_check(tmp_path, servers
     result = check(path, "--connect", "--send-test")
     assert result.exit_code == 1
     (line,) = (line for line in found(result) if "test event" in line)
-    assert line.startswith("FAILED: test event: status 500 in")
-    assert "compare its secret" in line
+    assert line.startswith("FAILED: test event: status 500: told to fail (")
+    assert line.endswith(" ms) -> see the receiver's own log: it was reached, and failed")
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [
+        (302, "redirects are not followed"),
+        (400, "compare its secret"),
+        (401, "compare its secret"),
+        (404, "correct the path of its URL"),
+        (410, "it wants nothing more"),
+        (422, "make it answer 2xx"),
+        (503, "see the receiver's own log"),
+    ],
+)
+def test_what_to_do_goes_by_the_status(tmp_path, servers, status: int, advice: str):
+    upstream, receiver = servers
+    receiver.misbehaviour.fail_rate, receiver.misbehaviour.status = 1.0, status
+    path = config(tmp_path, upstream, ("shop", f"http://127.0.0.1:{receiver.port}/", ""))
+    (line,) = (line for line in found(check(path, "--connect", "--send-test")) if "test event" in line)
+    assert f"status {status}: told to fail" in line
+    assert advice in " ".join(line.partition(" -> ")[2].split())
 
 
 def test_wrong_credentials_are_told_from_a_host_that_is_away(tmp_path, servers):
