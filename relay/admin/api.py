@@ -15,7 +15,7 @@ from relay.admin.answers import ApiError, json_answer
 from relay.admin.audit import Auditor
 from relay.admin.context import Context
 from relay.admin.overview import read_overview
-from relay.admin.questions import AuditQuestion, BackupQuestion, NoQuestion, moment_ms, read_question
+from relay.admin.questions import AuditQuestion, BackupQuestion, NoQuestion, read_question
 from relay.admin.views import Views
 from relay.errors import SecretUnreadable, StoreBroken, StoreError
 from relay.log_names import Log
@@ -71,10 +71,7 @@ class Api:
     async def audit(self, request: web.Request) -> web.Response:
         """Compare with the upstream, and repair if asked to."""
         question = await read_question(request, AuditQuestion)
-        try:
-            since_ms = moment_ms(question.since, self._context.clock.wall_ms())
-        except ValueError as error:
-            raise ApiError(400, "bad_since", f"since: {error}") from None
+        since_ms = question.since_ms(self._context.clock.wall_ms())
         reason = self._context.board.gate.reason
         if question.repair and reason is not None:
             raise ApiError(409, "not_accepting", f"nothing is accepted now, so nothing can be repaired: {reason}")

@@ -11,6 +11,13 @@ from aiohttp import web
 from relay.admin.answers import ApiError
 
 LONGEST_PATH: Final = 4096
+AUDIT_WINDOW: Final = 48 * 3600
+"""Seconds of the past that REST shows: an audit of more would call complete what nobody has compared."""
+_TYPING: Final = 60
+"""Seconds by which a moment at the window's edge may have gone by since somebody worked it out."""
+_TOO_LONG_AGO: Final = (
+    "since: the upstream's REST shows orders of the last 48 h only, so older ones cannot be compared; write 48h or less"
+)
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -22,7 +29,7 @@ class AuditQuestion(msgspec.Struct, forbid_unknown_fields=True):
     """`POST /api/v1/audit`.
 
     Attributes:
-        since: how far back, as in `24h`, or a moment in ISO 8601.
+        since: how far back, as in `24h`, or a moment in ISO 8601; at most `AUDIT_WINDOW`.
         target: only what this target lacks; None for all.
         repair: whether what is missing is to be delivered.
     """
@@ -30,6 +37,20 @@ class AuditQuestion(msgspec.Struct, forbid_unknown_fields=True):
     since: str = "24h"
     target: str | None = None
     repair: bool = False
+
+    def since_ms(self, now_ms: int) -> int:
+        """From when, in wall milliseconds.
+
+        Raises:
+            ApiError: it is no moment, or lies before what REST shows.
+        """
+        try:
+            found = moment_ms(self.since, now_ms)
+        except ValueError as error:
+            raise ApiError(400, "bad_since", f"since: {error}") from None
+        if found < now_ms - (AUDIT_WINDOW + _TYPING) * 1000:
+            raise ApiError(400, "bad_since", _TOO_LONG_AGO)
+        return found
 
 
 class BackupQuestion(msgspec.Struct, forbid_unknown_fields=True):

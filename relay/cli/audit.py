@@ -13,8 +13,12 @@ from relay.admin.status import counted
 from relay.cli.completion import complete_target
 from relay.cli.options import ask_daemon, config_option, json_option
 from relay.cli.words import wrapped
+from relay.errors import DaemonRefused, DaemonUnavailable
 
 _PATIENCE: Final = LONG_DEADLINES[AUDIT_PATH] + 10
+_BEGINS: Final = (
+    "Reading what the upstream shows. What differs and may only be on its way is looked at again after a minute ..."
+)
 _SENTENCES: Final = {
     "unknown_order": "{upstream} upstream, but the relay does not know it",
     "status_differs": "{upstream} upstream, but the relay has it as {known}: {detail}",
@@ -40,13 +44,20 @@ def audit(ctx: click.Context, config_path: Path, since: str, target: str | None,
     and changes on the way that backfill takes, dead and missing deliveries
     as replays, under their old webhook ids.
 
-    Exit codes: 0 no difference (left), 1 differences, 3 the relay does not
-    run or cannot be asked.
+    Exit codes: 0 no difference (left), 1 differences, 2 there is no such
+    target or --since goes back more than 48 h, 3 it could not be done: the
+    relay does not run, another audit is under way, REST does not answer.
     """
     question = {"since": since, "target": target, "repair": repair}
     if not as_json:
-        click.echo("Reading what the upstream shows ...", err=True)
-    report = ask_daemon(config_path, lambda client: client.post(AUDIT_PATH, question, patience=_PATIENCE))
+        click.echo(wrapped("", _BEGINS, indent=0), err=True)
+    try:
+        report = ask_daemon(config_path, lambda client: client.post(AUDIT_PATH, question, patience=_PATIENCE))
+    except DaemonRefused as refused:
+        if refused.status in (400, 404):
+            raise
+        # Exit code 1 would say that there are differences.
+        raise DaemonUnavailable(str(refused)) from None
     click.echo(json.dumps(report, indent=2) if as_json else "\n".join(_lines(report, since)))
     left = [one for one in report["differences"] if not one["repaired"]]
     ctx.exit(1 if left or report["truncated"] else 0)

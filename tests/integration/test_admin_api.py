@@ -261,6 +261,9 @@ async def test_questions_that_cannot_be_answered(audited: Audited):
     assert (status, document["error"]["code"]) == (404, "no_such_target")
     status, document = await room.post("/api/v1/audit", {"since": "yesterday"})
     assert (status, document["error"]["code"]) == (400, "bad_since")
+    status, document = await room.post("/api/v1/audit", {"since": "49h"})
+    assert (status, document["error"]["code"]) == (400, "bad_since")
+    assert "write 48h or less" in document["error"]["message"]
     room.source.error = UpstreamError("REST: the upstream answered 500")
     assert await room.post("/api/v1/audit") == (502, error("upstream_unavailable", "REST: the upstream answered 500"))
     room.source.error, room.source.reason = None, "it is still reading"

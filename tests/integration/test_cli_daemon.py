@@ -16,6 +16,7 @@ from support.stores import again, dead, delivered
 
 from relay.admin import audit as audit_module
 from relay.board import TargetBoard, UpstreamState
+from relay.errors import UpstreamError
 from relay.simulator.child import free_port
 
 
@@ -158,11 +159,11 @@ async def test_backfill_that_waits_cannot_at_an_instance_that_follows(terminal: 
 async def test_audit_clean(terminal: Terminal):
     code, out, err = await terminal.type("audit")
     assert (code, out) == (0, "0 orders made in the last 24h compared: no difference.\n")
-    assert "Reading" in err
+    assert "looked at again after a minute" in " ".join(err.split())
 
 
 async def a_difference(room: AdminRoom, settle: Any = dead) -> None:
-    room.source.show("order-" + "x" * 40, 4, 0)
+    room.source.show("order-" + "x" * 40, 4, room.clock.wall_ms() - 36 * 3_600_000)
     await room.bench.add(event("order-" + "x" * 40, 4))
     for name in ("alpha", "beta"):
         await room.bench.settle(*map(settle, await room.bench.claim(name)))
@@ -170,33 +171,33 @@ async def a_difference(room: AdminRoom, settle: Any = dead) -> None:
 
 async def test_audit_names_every_difference_and_repairs_it(terminal: Terminal):
     await a_difference(terminal.room)
-    code, out, _ = await terminal.type("audit", "--since", "2000-01-01")
+    code, out, _ = await terminal.type("audit", "--since", "24h")
     assert code == 0, "made before the window that was asked for"
-    code, out, _ = await terminal.type("audit", "--since", "1970-01-01", "--target", "beta")
+    code, out, _ = await terminal.type("audit", "--since", "2d", "--target", "beta")
     flat = " ".join(out.split())
     assert code == 1
     assert "target beta never acknowledged FINISHED: event 1 (order.finished) ended dead: exhausted" in flat
-    assert "1 order made since 1970-01-01 compared: 1 difference." in flat
+    assert "1 order made in the last 2d compared: 1 difference." in flat
     assert "`houdini-relay audit --repair` delivers what is missing" in flat
-    code, out, _ = await terminal.type("audit", "--since", "1970-01-01", "--repair")
+    code, out, _ = await terminal.type("audit", "--since", "48h", "--repair")
     assert (code, "2 differences, 2 repaired" in out) == (0, True)
     for name in ("alpha", "beta"):
         await terminal.room.bench.settle(
             *map(delivered, await terminal.room.bench.claim(name, now_ms=terminal.room.clock.wall_ms()))
         )
-    assert (await terminal.type("audit", "--since", "1970-01-01"))[0] == 0
+    assert (await terminal.type("audit", "--since", "48h"))[0] == 0
 
 
 async def test_an_audit_that_stopped_early_is_not_clean(terminal: Terminal, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(audit_module, "MOST_DIFFERENCES", 1)
     await a_difference(terminal.room)
-    code, out, _ = await terminal.type("audit", "--since", "1970-01-01", "--target", "alpha", "--repair")
+    code, out, _ = await terminal.type("audit", "--since", "48h", "--target", "alpha", "--repair")
     assert (code, "1 difference, 1 repaired" in out, "There may be more" in out) == (1, True, True)
 
 
 async def test_audit_as_json(terminal: Terminal):
     await a_difference(terminal.room)
-    code, out, err = await terminal.type("audit", "--json", "--since", "1970-01-01")
+    code, out, err = await terminal.type("audit", "--json", "--since", "48h")
     report = json.loads(out)
     assert (code, err, report["compared"]) == (1, "", 1)
     assert report["differences"][0] == {
@@ -213,5 +214,15 @@ async def test_audit_as_json(terminal: Terminal):
 async def test_audit_of_what_is_not_there_is_a_usage_error(terminal: Terminal):
     assert (await terminal.type("audit", "--target", "gamma"))[0] == 2
     assert (await terminal.type("audit", "--since", "soon"))[0] == 2
-    terminal.room.source.reason = "the relay is still reading what the upstream has"
-    assert (await terminal.type("audit"))[0] == 1
+    code, out, err = await terminal.type("audit", "--since", "3d")
+    assert (code, out, "REST shows orders of the last 48 h only" in " ".join(err.split())) == (2, "", True)
+
+
+async def test_an_audit_that_cannot_be_done_exits_with_3(terminal: Terminal):
+    """1 would say that there are differences."""
+    source = terminal.room.source
+    source.reason = "the relay is still reading what the upstream has"
+    code, out, err = await terminal.type("audit")
+    assert (code, out, "still reading" in err) == (3, "", True)
+    source.reason, source.error = None, UpstreamError("REST: the upstream answered 500")
+    assert (await terminal.type("audit"))[0] == 3

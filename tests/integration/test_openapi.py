@@ -91,7 +91,7 @@ def questions(folder: Path) -> Iterator[tuple[str, str, Any]]:
     yield from [("get", f"/api/v1/deliveries/{number}", None) for number in range(1, 7)]
     yield "get", OPENAPI_PATH, None
     yield "post", "/api/v1/backfill", {}
-    yield "post", "/api/v1/audit", {"since": "1970-01-01"}
+    yield "post", "/api/v1/audit", {"since": "48h"}
     yield "post", "/api/v1/store/backup", {"path": str(folder / "copy.db")}
     yield "post", "/api/v1/replay", {"target": "alpha", "status": "any", "dry_run": True}
     for number in range(2, 9):  # the first one is of the target that is gone, to be forgotten with it
