@@ -146,6 +146,7 @@ def _environment() -> Environment:
         "when": figures.when,
         "duration": wording.duration,
         "tone": wording.tone,
+        "held": wording.HELD.__getitem__,
         "word": wording.word,
         "segment": lambda text: quote(str(text), safe=""),
         "query": lambda asked: urlencode({name: value for name, value in asked.items() if value is not None}),

@@ -156,7 +156,14 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "Targets": page(ref("Target")),
     "Delivery": DELIVERY,
     "Deliveries": page(ref("Delivery")),
-    "WholeDelivery": also(DELIVERY, "A delivery and its last attempts.", attempts=listed(ref("Attempt"))),
+    "WholeDelivery": also(
+        DELIVERY,
+        "A delivery and its last attempts. While it waits, `held_by` is what of its target holds it back whatever "
+        "`due_at` says; `held_until` is the next probe, or the end of throttling.",
+        held_by=maybe(words("paused", "parked", "orphaned", "breaker_open", "throttled")),
+        held_until=MOMENT_,
+        attempts=listed(ref("Attempt")),
+    ),
     "Attempt": thing(
         "One POST; what its receiver said is escaped for terminals, not for HTML.",
         number=NUMBER,

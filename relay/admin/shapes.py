@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from relay.admin.answers import Shown, embedded, outside_text
-from relay.model import Attempt, iso_utc, status_label
+from relay.model import Attempt, DeliveryStatus, iso_utc, status_label
 from relay.standing import Breaker, Standing
 from relay.store.reads import AttemptRow, DeliveryRow, EventRow, OrderRow
 from relay.store.values import Backlog
@@ -36,6 +36,23 @@ def delivery_shape(row: DeliveryRow) -> Shape:
         "last_outcome": row.last_outcome and row.last_outcome.value,
         "last_status_code": row.last_status_code,
     }
+
+
+def held_shape(row: DeliveryRow, standing: Standing | None, now_ms: int) -> Shape:
+    """What of its target holds a waiting delivery back, whatever its own `due_at` says, and until when."""
+    by, until_ms = _held(row, standing or Standing(), now_ms)
+    return {"held_by": by, "held_until": moment(until_ms)}
+
+
+def _held(row: DeliveryRow, standing: Standing, now_ms: int) -> tuple[str | None, int | None]:
+    if row.status is not DeliveryStatus.PENDING:
+        return None, None
+    if standing.stopped:
+        return standing.state, None
+    throttled_ms = standing.throttled_until_ms or 0
+    if standing.breaker is not Breaker.CLOSED:
+        return "breaker_open", max(now_ms, standing.probe_due_ms or 0, throttled_ms)
+    return ("throttled", throttled_ms) if throttled_ms > max(now_ms, row.due_ms or 0) else (None, None)
 
 
 def attempt_shape(row: AttemptRow) -> Shape:

@@ -12,6 +12,7 @@ from relay.admin.shapes import (
     attempt_shape,
     delivery_shape,
     event_shape,
+    held_shape,
     order_shape,
     page_shape,
     target_shape,
@@ -19,7 +20,7 @@ from relay.admin.shapes import (
 )
 from relay.board import Board, TargetBoard
 from relay.config import TargetSettings
-from relay.store.reads import Filter, Reads
+from relay.store.reads import DeliveryRow, Filter, Reads
 from relay.store.values import Backlog
 
 EVENTS_OF_ORDER: Final = 50
@@ -111,21 +112,28 @@ class Views:
         row = None if delivery_id is None else await self._source.delivery(delivery_id)
         if row is None:
             return None
-        return delivery_shape(row) | {"attempts": await self._attempts(row.id, ATTEMPTS_OF_DELIVERY)}
+        backlog = await self._source.backlog()
+        return await self._whole(row, backlog, ATTEMPTS_OF_DELIVERY)
 
     async def _order(self, houdini_id: str) -> Shape | None:
         row = await self._source.order(houdini_id)
         if row is None:
             return None
         page = await self._source.list_events(Filter(order=houdini_id), None, EVENTS_OF_ORDER)
+        backlog = await self._source.backlog()
         life = []
         for event in reversed(page.items):
             deliveries = [
-                delivery_shape(one) | {"attempts": await self._attempts(one.id, ATTEMPTS_IN_LIFE)}
+                await self._whole(one, backlog, ATTEMPTS_IN_LIFE)
                 for one in await self._source.deliveries_of_event(event.event.webhook_id)
             ]
             life.append(event_shape(event) | {"deliveries": deliveries})
         return order_shape(row) | {"life": life, "life_is_whole": page.next is None}
+
+    async def _whole(self, row: DeliveryRow, backlog: Mapping[str, Backlog], most: int) -> Shape:
+        kept = backlog.get(row.target)
+        held = held_shape(row, None if kept is None else kept.standing, self._now_ms())
+        return delivery_shape(row) | held | {"attempts": await self._attempts(row.id, most)}
 
     async def _attempts(self, delivery_id: int, most: int) -> list[Shape]:
         return [attempt_shape(one) for one in await self._source.attempts(delivery_id, most)]

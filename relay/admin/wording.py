@@ -50,6 +50,16 @@ DONE: Final[Mapping[str, str]] = {
 """What a form has done -> the sentence on the page after it."""
 
 
+HELD: Final[Mapping[str, str]] = {
+    "paused": "for its target, which is paused",
+    "parked": "for its target, which is parked",
+    "orphaned": "for its target, which is not configured any more",
+    "breaker_open": "for its target's breaker, next probe",
+    "throttled": "for its target, which asked to be left alone until",
+}
+"""What of its target holds a delivery back -> what it waits for; the last two go on with a moment."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """One look at everything: a tone (`good`, `busy`, `bad`), a title, and a sentence."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from relay.admin.wording import HELD
 from relay.cli.looking import list_options, look_at_list, look_at_one
 from relay.cli.options import ask_daemon, config_option, json_option
 from relay.cli.tables import Column, show_attempts, show_facts, show_table
@@ -67,8 +68,8 @@ def show(delivery_id: str, config_path: Path, as_json: bool) -> None:
             "target": document["target"],
             "replay": f"number {document['replay']}, asked for by a person" if document["replay"] else None,
             "made": exactly(document["created_at"], now_ms),
-            "due": exactly(document["due_at"], now_ms) if document["due_at"] else None,
-            "waits": "for an older one of the same order" if is_blocked(document) else None,
+            "due": exactly(document["due_at"], now_ms) if document["due_at"] and not document["held_by"] else None,
+            "waits": waits(document, now_ms),
             "ended": exactly(document["finished_at"], now_ms) if document["finished_at"] else None,
             "attempts": document["attempts_made"],
         }
@@ -140,6 +141,16 @@ def status_of(delivery: dict[str, Any]) -> str:
     """`dead (exhausted)`, `delivered`."""
     reason = f" ({delivery['reason']})" if delivery["reason"] else ""
     return printable(f"{delivery['status']}{reason}")
+
+
+def waits(delivery: dict[str, Any], now_ms: int) -> str | None:
+    """What else it waits for than its own time."""
+    if is_blocked(delivery):
+        return "for an older one of the same order"
+    if delivery["held_by"] is None:
+        return None
+    until = delivery["held_until"]
+    return HELD[delivery["held_by"]] + (f" {exactly(until, now_ms)}" if until else "")
 
 
 def is_blocked(delivery: dict[str, Any]) -> bool:

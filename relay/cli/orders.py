@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from relay.cli.deliveries import is_blocked, status_of
+from relay.cli.deliveries import status_of, waits
 from relay.cli.events import status_change
 from relay.cli.looking import look_at_one
 from relay.cli.options import config_option, json_option
@@ -61,8 +61,9 @@ def _show_event(event: dict[str, Any], now_ms: int) -> None:
         click.echo("  no target wanted it")
     for one in event["deliveries"]:
         replay = f", replay {one['replay']}" if one["replay"] else ""
-        waits = ", waits for an older one" if is_blocked(one) else ""
         due = f", due {when(one['due_at'], now_ms)}" if one["due_at"] else ""
-        text = f"{printable(one['target'])}: {status_of(one)}{replay}{waits}{due} (delivery {one['id']})"
+        why = waits(one, now_ms)
+        when_sent = due if why is None else f", waits {why}"
+        text = f"{printable(one['target'])}: {status_of(one)}{replay}{when_sent} (delivery {one['id']})"
         click.echo(wrapped("  - ", text, indent=4))
         show_attempts(one["attempts"], one["attempts_made"], now_ms, indent=4)

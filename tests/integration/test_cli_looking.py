@@ -107,6 +107,24 @@ async def test_deliveries_show(terminal: Terminal):
     assert (await terminal.type("deliveries", "show", "../status"))[0] == 2
 
 
+async def test_what_a_delivery_waits_for_is_its_target_where_that_is_not_sent_to(terminal: Terminal):
+    room = terminal.room
+    await some_life(room)
+    (head,) = await room.bench.claim("beta", now_ms=room.clock.wall_ms() + 1)
+    opened: dict[str, Any] = {"breaker": Breaker.OPEN, "probe_due_ms": room.clock.wall_ms() + 90_500}
+    await room.bench.settle(again(head, 1), judge=lambda standing, _: replace(standing, **opened))
+    flat = " ".join((await terminal.type("deliveries", "show", "4"))[1].split())
+    assert re.search(
+        r"waits for its target's breaker, next probe \d{4}-\S+ \S+ UTC \(in \d+ (s|min)( \d+ s)?\)", flat
+    ), flat
+    assert " due " not in flat
+    flat = " ".join((await terminal.type("orders", "show", ORDER))[1].split())
+    assert "- beta: pending, waits for its target's breaker, next probe" in flat
+    await room.store.pause("beta", room.clock.wall_ms())
+    flat = " ".join((await terminal.type("deliveries", "show", "4"))[1].split())
+    assert "waits for its target, which is paused attempts" in flat
+
+
 async def test_events_list_and_show(terminal: Terminal):
     assert (await terminal.type("events", "list"))[:2] == (0, "No events.\n")
     await some_life(terminal.room)

@@ -266,6 +266,8 @@ async def test_pause_resume_and_test(tmp_path: Path):
         opened: dict[str, Any] = {"breaker": Breaker.OPEN, "probe_due_ms": room.clock.wall_ms() + 3_600_000}
         await room.bench.settle(again(head, 1), judge=lambda standing, _: replace(standing, **opened))
         assert "Probe now" in (await browser.get("/targets/alpha")).text
+        shown = (await browser.get("/deliveries/1")).words
+        assert re.search(r"Next attempt waits for its target's breaker, next probe in (1 h|59 min)", shown), shown
         probed = await browser.post("/targets/alpha/resume")
         assert "Only its breaker was open: it is probed now." in (await browser.get(probed.location)).words
         room.control.answer = Attempt(1_000, 8.0, Outcome.GONE, status_code=410, error="status 410: <b>gone</b>")
