@@ -185,7 +185,7 @@ class _Converter:
         if node.tag == _REPORTED_TAG:
             return Scalar("", plain, place, flaw=REPORTED)
         value = interpolate(node.value, self._environ)
-        return Scalar(value.text, plain, place, value.missing, value.flaw)
+        return Scalar(value.text, plain, place, value.missing, value.flaw, value.empty)
 
     def _table(self, node: Any, place: Place) -> Table:
         table = Table(place)

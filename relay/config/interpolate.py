@@ -12,11 +12,18 @@ MALFORMED: Final = "write ${NAME} or ${NAME:-default}, or $${ for the two charac
 
 @dataclass(frozen=True, slots=True)
 class Interpolated:
-    """A value with its variables put in; `missing` are those that are not set, `flaw` why it cannot be read."""
+    """A value with its variables put in.
+
+    Attributes:
+        missing: variables that are not set.
+        flaw: why it cannot be read.
+        empty: variables that are set and hold nothing.
+    """
 
     text: str
     missing: tuple[str, ...] = ()
     flaw: str | None = None
+    empty: tuple[str, ...] = ()
 
 
 def interpolate(text: str, environ: Mapping[str, str]) -> Interpolated:
@@ -26,6 +33,7 @@ def interpolate(text: str, environ: Mapping[str, str]) -> Interpolated:
     """
     pieces: list[str] = []
     missing: list[str] = []
+    empty: list[str] = []
     flaw: str | None = None
     end = 0
     for found in _REFERENCE.finditer(text):
@@ -42,11 +50,13 @@ def interpolate(text: str, environ: Mapping[str, str]) -> Interpolated:
             value = value or default
         if value is None:
             missing.append(name)
+        elif not value and default is None:
+            empty.append(name)
         elif any("\ud800" <= character <= "\udfff" for character in value):
             flaw = f"the environment variable {name} does not hold valid UTF-8"
         pieces.append(value or "")
     pieces.append(text[end:])
-    return Interpolated("".join(pieces), tuple(dict.fromkeys(missing)), flaw)
+    return Interpolated("".join(pieces), tuple(dict.fromkeys(missing)), flaw, tuple(dict.fromkeys(empty)))
 
 
 def not_set(missing: tuple[str, ...]) -> str:
@@ -54,3 +64,10 @@ def not_set(missing: tuple[str, ...]) -> str:
     if len(missing) == 1:
         return f"the environment variable {missing[0]} is not set; export it before starting"
     return f"the environment variables {', '.join(missing)} are not set"
+
+
+def holds_nothing(empty: tuple[str, ...]) -> str:
+    """The message for a value that is empty because these variables are."""
+    if len(empty) == 1:
+        return f"the environment variable {empty[0]} is set, but empty; give it a value"
+    return f"the environment variables {', '.join(empty)} are set, but empty"

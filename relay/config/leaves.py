@@ -13,7 +13,7 @@ from typing import Any, Final
 from pydantic import GetCoreSchemaHandler, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
 
-from relay.config.interpolate import not_set
+from relay.config.interpolate import holds_nothing, not_set
 from relay.config.problems import guess
 from relay.config.tree import Scalar
 
@@ -77,8 +77,14 @@ def text_of(value: object, expected: str) -> str:
     if value.missing:
         raise ValueError(not_set(value.missing))
     if value.is_null:
-        raise ValueError(f"expected {expected}, not null")
+        raise ValueError(holds_nothing(value.empty) if value.empty else f"expected {expected}, not null")
     return value.text
+
+
+def blamed(value: object, problem: str) -> str:
+    """What is wrong with a text, or the variables that have left it empty."""
+    emptied = value.empty if isinstance(value, Scalar) and not value.text else ()
+    return holds_nothing(emptied) if emptied else problem
 
 
 def text(words: str, fault: Callable[[str], str | None]) -> Leaf:
@@ -88,7 +94,7 @@ def text(words: str, fault: Callable[[str], str | None]) -> Leaf:
         characters = text_of(value, words)
         problem = fault(characters)
         if problem is not None:
-            raise ValueError(problem)
+            raise ValueError(blamed(value, problem))
         return characters
 
     return Leaf(words, read)

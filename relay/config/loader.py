@@ -64,7 +64,7 @@ def _read(path: Path) -> bytes | str:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "malformed path"
         if isinstance(error, FileNotFoundError):
-            reason = "there is no such file; name yours with -c, or start from config.example.yaml"
+            reason = "there is no such file; name yours with -c, or make one with `houdini-relay init`"
         return f"cannot be read: {reason}"
 
 

@@ -1,11 +1,12 @@
 """Secrets as settings: a value, `{file: /path}` or `{credential: name}`, and what a good one looks like."""
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from relay.config.interpolate import not_set
-from relay.config.leaves import STRING, Leaf, Reading, Shape, text_of
+from relay.config.leaves import STRING, Leaf, Reading, Shape, blamed, text_of
 from relay.config.secret_source import credential_path, read_secret_file
 from relay.config.tree import Scalar
 from relay.config.urls import parse_url
@@ -54,7 +55,7 @@ def _secret(value: object, fault: Fault, reading: Reading) -> Secret:
     text = text_of(value, _FORMS)
     problem = fault(text)
     if problem is not None:
-        raise ValueError(problem)
+        raise ValueError(blamed(value, problem))
     return Secret.of(text)
 
 
@@ -69,7 +70,8 @@ def _from_elsewhere(value: Mapping[object, object], fault: Fault, reading: Readi
         where = f"credential {name}"
         _check_credential_name(name)
         return _checked(lambda: read_secret_file(credential_path(name, reading.environ), where), where, fault)
-    where = f"file {name}"
+    # A relative path does not say where it was looked for.
+    where = f"file {os.path.abspath(name)}"
     return _checked(lambda: read_secret_file(name, where), where, fault)
 
 

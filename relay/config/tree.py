@@ -45,6 +45,7 @@ class Scalar:
         plain: whether it stood without quotes, so that `null` means nothing rather than four letters.
         missing: environment variables it needs that are not set.
         flaw: why it cannot be used; `REPORTED` when that was said already.
+        empty: environment variables in it that hold nothing.
     """
 
     text: str = field(repr=False)
@@ -52,6 +53,7 @@ class Scalar:
     place: Place
     missing: tuple[str, ...] = ()
     flaw: str | None = None
+    empty: tuple[str, ...] = ()
 
     @property
     def is_null(self) -> bool:

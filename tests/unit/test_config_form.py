@@ -38,7 +38,7 @@ def test_a_file_of_10_mib(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfig) as caught:
         load(tmp_path / "none.yaml", environ={})
-    advice = "there is no such file; name yours with -c, or start from config.example.yaml"
+    advice = "there is no such file; name yours with -c, or make one with `houdini-relay init`"
     assert str(caught.value) == f"{tmp_path}/none.yaml: cannot be read: {advice}"
     with pytest.raises(InvalidConfig, match="malformed path"):
         load("a\0b", environ={})

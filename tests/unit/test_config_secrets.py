@@ -75,6 +75,24 @@ def test_a_path_may_hold_a_variable(load_text: Load, tmp_path: Path) -> None:
     assert settings.upstream.secret.reveal() == "s3cret"
 
 
+def test_a_relative_path_is_said_in_whole(load_text: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidConfig) as caught:
+        load_text(config(secret="{file: shop.secret}"))
+    assert f"file {tmp_path}/shop.secret cannot be read: No such file" in str(caught.value)
+
+
+@pytest.mark.parametrize("written", ["${SECRET}", '"${SECRET}"', "${SECRET}${SECRET}"])
+def test_a_variable_that_is_empty_is_named(load_text: Load, written: str) -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        load_text(config(secret=written), SECRET="")
+    sentence = "upstream.secret: the environment variable SECRET is set, but empty; give it a value"
+    assert sentence in str(caught.value)
+    with pytest.raises(InvalidConfig, match="variables SECRET, OTHER are set, but empty"):
+        load_text(config(secret="${SECRET}${OTHER}"), SECRET="", OTHER="")
+    assert load_text(config(secret="${SECRET}x"), SECRET="").upstream.secret.reveal() == "x"
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [(b"x" * 65_537, "larger than 64 kB"), (b"caf\xe9", "not UTF-8"), (b"", "it is empty"), (b"a\0b", "visible ASCII")],
