@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Final
 import click
 
 from relay.cli.options import config_option
+from relay.cli.receiving import listen_command
 from relay.config import InvalidConfig, parse
 from relay.config.schema import render
 from relay.delivery.signer import new_secret
@@ -31,7 +31,6 @@ _REAL: Final = (
     "${HOUDINI_SECRET}",
 )
 _LISTENER: Final = f"http://127.0.0.1:{RECEIVER_PORT}/"
-_LOOPBACK: Final = re.compile(r"http://(?:127\.0\.0\.1|localhost):(\d+)(?:/.*)?")
 _EXAMPLE: Final = "https://shop.example.com/hooks/houdini"
 _HEAD: Final = """\
 # houdini-relay: HoudiniSwap's order updates as signed webhooks. Made by `houdini-relay init`.
@@ -176,11 +175,8 @@ def _next_steps(config_path: Path, chosen: Mapping[str, str], simulator: bool) -
     if simulator:
         steps.append("in another terminal:   houdini-relay simulate")
         for name, url in chosen.items():
-            if (loopback := _LOOPBACK.fullmatch(url)) is None:
-                continue
-            port = "" if int(loopback[1]) == RECEIVER_PORT else f" --port {loopback[1]}"
-            file = shlex.quote(str(folder / name))
-            steps.append(f'in one more, {name}:\n       houdini-relay listen{port} --secret "$(cat {file})"')
+            if (command := listen_command(url, str(folder / name))) is not None:
+                steps.append(f"in one more, {name}:\n       {command}")
     else:
         if _EXAMPLE in chosen.values():
             steps.append(f"put your receiver's address into {config_path}")

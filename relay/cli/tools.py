@@ -12,6 +12,7 @@ from typing import Any, Final
 import click
 
 from relay import log
+from relay.cli.receiving import leading_to, sending_to
 from relay.cli.show import ARRIVAL_HEADINGS, DemoScreen, describe_arrival
 from relay.clock import SystemClock, system_rng
 from relay.delivery.signer import new_ed25519_pair, new_secret
@@ -25,17 +26,6 @@ from relay.simulator.verdict import Verdict
 from relay.simulator.world import World
 
 _INTERRUPTED: Final = 130
-_GIVEN_SNIPPET: Final = """\
-    # The relay finds it in this variable of its environment; or write {file: PATH} for a file that holds it.
-    secrets: ["${RELAY_WEBHOOK_SECRET}"]
-"""
-_SNIPPET: Final = """\
-upstream:
-  websocket_url: {websocket_url}
-  rest_url: {rest_url}
-  partner_id: {partner}
-  secret: {secret}
-"""
 
 
 @click.command()
@@ -165,16 +155,7 @@ async def _simulate(port: int, orders: int, rate: float, seed: int | None) -> No
     await _start(upstream.start("127.0.0.1", port), port)
     stop = asyncio.Event()
     try:
-        click.echo("# config.yaml, first half; `houdini-relay listen` prints the other")
-        click.echo(
-            _SNIPPET.format(
-                websocket_url=upstream.websocket_url,
-                rest_url=upstream.rest_url,
-                partner=PARTNER,
-                secret=UPSTREAM_SECRET,
-            )
-        )
-        click.echo("# next, in another terminal:\n#   houdini-relay listen\n")
+        click.echo("\n".join(leading_to(upstream.websocket_url, upstream.rest_url)))
         click.echo(f'# control: curl -d \'{{"actions":["drop"]}}\' http://127.0.0.1:{upstream.port}/control/faults')
         player = Player(world, orders=orders, rate=rate, rng=rng, clock=clock)
         await _until_interrupted(_play(player, stop), stop)
@@ -191,9 +172,9 @@ async def _play(player: Player, stop: asyncio.Event) -> None:
 
 
 async def _listen(port: int, secrets: list[str], trouble: Misbehaviour, as_json: bool) -> None:
-    made_up = not secrets
-    if made_up:
-        secrets = [new_secret(os.urandom(32))]
+    made_up = None if secrets else new_secret(os.urandom(32))
+    if made_up is not None:
+        secrets = [made_up]
 
     seen: deque[str] = deque(maxlen=10_000)
 
@@ -211,12 +192,7 @@ async def _listen(port: int, secrets: list[str], trouble: Misbehaviour, as_json:
     stop = asyncio.Event()
     try:
         if not as_json:
-            click.echo("# config.yaml, second half; `houdini-relay simulate` prints the other")
-            click.echo(f"targets:\n  - name: listen\n    url: http://127.0.0.1:{receiver.port}/")
-            click.echo(f"    secrets: [{secrets[0]}]\n" if made_up else _GIVEN_SNIPPET)
-            if made_up:
-                click.echo(f"# made up for this run; next time:\n#   houdini-relay listen --secret {secrets[0]}\n")
-            click.echo("# when the configuration has both halves, in another terminal:\n#   houdini-relay run\n")
+            click.echo("\n".join(sending_to(receiver.port, made_up)))
             click.echo(ARRIVAL_HEADINGS)
         await _until_interrupted(_wait(stop), stop)
     finally:

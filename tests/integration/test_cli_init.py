@@ -8,15 +8,18 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 from support.needs import require_tool
 
 from relay.cli import main
+from relay.cli.receiving import leading_to, sending_to
 from relay.config import Settings, load
 from relay.config.schema import configuration_schema
 
 OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
 ENVIRON = {"HOUDINI_PARTNER_ID": "partner", "HOUDINI_SECRET": "secret"}
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 def run(*arguments: str) -> Result:
@@ -187,3 +190,44 @@ def test_the_documented_changes_make_it_fit_for_a_container() -> None:
 def test_the_credential_that_it_speaks_of_is_the_one_of_the_unit() -> None:
     assert run().exit_code == 0
     assert "{credential: houdini-secret} of systemd's LoadCredential=" in Path("config.yaml").read_text()
+
+
+SIMULATOR = ("ws://127.0.0.1:8788/v2/ws", "http://127.0.0.1:8788/v2")
+
+
+def test_without_a_configuration_simulate_and_listen_print_its_halves() -> None:
+    halves = "\n".join(leading_to(*SIMULATOR)) + "\n".join(sending_to(8789, SECRET))
+    written = yaml.safe_load(halves)
+    Path("config.yaml").write_text(halves)
+    settings = made()
+    assert settings.upstream.websocket_url == SIMULATOR[0]
+    assert (settings.targets[0].url.reveal(), settings.targets[0].secrets[0].reveal()) == (
+        "http://127.0.0.1:8789/",
+        SECRET,
+    )
+    assert written.keys() == {"upstream", "targets"}
+    assert "#   houdini-relay listen\n" in halves
+
+
+def test_after_init_there_is_nothing_to_paste_and_the_next_commands_know_the_secrets() -> None:
+    urls = ("shop=http://127.0.0.1:8789/", "ledger=http://localhost:8790/in", "far=https://far.example/")
+    run("--simulator", *(one for url in urls for one in ("--target", url)))
+    commands = [
+        '#   houdini-relay listen --secret "$(cat secrets/shop)"',
+        '#   houdini-relay listen --port 8790 --secret "$(cat secrets/ledger)"',
+    ]
+    said = list(leading_to(*SIMULATOR))
+    assert "nothing to paste" in said[0]
+    assert said[2:4] == commands
+    other = list(leading_to("ws://127.0.0.1:1/v2/ws", "http://127.0.0.1:1/v2"))
+    assert "upstream:" in other[1]
+    assert commands[0] in other
+    for made_up in (None, SECRET):
+        said = list(sending_to(8789, made_up))
+        assert yaml.safe_load("\n".join(said)) is None, "comments only"
+        assert SECRET not in "\n".join(said)
+    assert said[1:3] == commands
+
+
+def test_a_given_secret_is_never_shown_again() -> None:
+    assert yaml.safe_load("\n".join(sending_to(8789, None))) is None
