@@ -35,7 +35,9 @@ MARK_EVERY: Final = 15.0
 
 SUBSCRIBED_UNTIL: Final = "subscribed_until_ms"
 
-NOT_RUNNING: Final = "the relay was not running"
+NOT_RUNNING: Final = (
+    "the relay was not running (killed or crashed; counted from its last sign of life, up to 15 s before)"
+)
 NOBODY_SUBSCRIBED: Final = "no instance was subscribed: the leader has gone, or could not reach the database"
 """Causes of a gap that nobody was there to record."""
 _ADVICE: Final = (

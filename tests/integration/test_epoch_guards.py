@@ -30,7 +30,7 @@ from relay.board import UpstreamState
 from relay.clock import SystemClock
 from relay.errors import StoreError
 from relay.upstream.endings import EndKind
-from relay.upstream.gaps import SUBSCRIBED_UNTIL
+from relay.upstream.gaps import NOT_RUNNING, SUBSCRIBED_UNTIL
 from relay.upstream.supervisor import BRIDGE_LIMIT, CLOCK_TICK
 
 TOO_BIG: list[Step] = [*GREET, send_raw(WSMsgType.TEXT, b"x" * (2**20 + 1)), serve]
@@ -232,7 +232,7 @@ async def test_a_process_begins_with_the_gap_that_a_crash_left(make_house: Any) 
         house.store.meta[SUBSCRIBED_UNTIL] = str(house.clock.wall_ms() - 60_000)
         await house.epochs(1)
         (gap,) = house.store.gap_rows
-        assert (gap.from_ms, gap.cause) == (house.clock.wall_ms() - 60_000, "the relay was not running")
+        assert (gap.from_ms, gap.cause) == (house.clock.wall_ms() - 60_000, NOT_RUNNING)
 
 
 async def test_the_gap_of_a_silent_peer_begins_at_its_last_word(make_house: Any) -> None:

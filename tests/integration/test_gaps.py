@@ -36,7 +36,7 @@ from relay.store.base import Store
 from relay.store.sqlite import SqliteStore
 from relay.store.values import Gap, TargetEntry
 from relay.upstream import unseen
-from relay.upstream.gaps import MARK_EVERY, SUBSCRIBED_UNTIL, GapKeeper
+from relay.upstream.gaps import MARK_EVERY, NOT_RUNNING, SUBSCRIBED_UNTIL, GapKeeper
 
 HOUR = 3600.0
 
@@ -116,7 +116,7 @@ async def test_the_first_start_ever_begins_no_gap_and_a_crash_one_at_the_last_ma
     await gaps.start()
     await gaps.start()
     gap = await only_gap(store)
-    assert (gap.from_ms, gap.to_ms, gap.cause) == (marked, None, "the relay was not running")
+    assert (gap.from_ms, gap.to_ms, gap.cause) == (marked, None, NOT_RUNNING)
 
 
 async def test_marks_are_made_only_while_subscribed(make_store: Any):
