@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from relay.admin.status import counted
 from relay.admin.wording import HELD
 from relay.cli.looking import list_options, look_at_list, look_at_one
 from relay.cli.options import ask_daemon, config_option, json_option
@@ -17,7 +18,7 @@ COLUMNS = (
     Column("id", right=True, whole=True),
     Column("status, event"),
     Column("target"),
-    Column("order", whole=True),
+    Column("order, attempts", whole=True),
     Column("made", whole=True),
 )
 
@@ -129,12 +130,20 @@ def show_deliveries(items: list[dict[str, Any]], now_ms: int) -> None:
             one["id"],
             f"{status_of(one)}\n{one['type']}",
             one["target"],
-            one["order"],
+            f"{one['order']}\n{_tried(one)}",
             when(one["created_at"], now_ms),
         )
         for one in items
     )
     show_table(COLUMNS, rows)
+
+
+def _tried(delivery: dict[str, Any]) -> str:
+    """`2 attempts, last 500`; nothing while there was none."""
+    made, status = delivery["attempts_made"], delivery["last_status_code"]
+    if not made:
+        return ""
+    return f"{counted(made, 'attempt')}, {'no answer' if status is None else f'last {status}'}"
 
 
 def status_of(delivery: dict[str, Any]) -> str:

@@ -59,9 +59,10 @@ async def test_deliveries_list(terminal: Terminal):
     code, out, err = await terminal.type("deliveries", "list")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0].split() == ["id", "status,", "event", "target", "order", "made"]
+    assert lines[0].split() == ["id", "status,", "event", "target", "order,", "attempts", "made"]
     assert lines[-2].split(maxsplit=4) == ["1", "dead", "(exhausted)", "alpha", f"{ORDER}  3 min ago"]
-    assert lines[-1].strip() == "order.exchanging"
+    assert lines[-1].split(maxsplit=1) == ["order.exchanging", "1 attempt, last 500"]
+    assert lines[2].split() == ["order.finished"], "not attempted yet"
     assert [line.split()[0] for line in lines[1::2]] == ["4", "3", "2", "1"]
     _, out, err = await terminal.type("deliveries", "list", "--limit", "3")
     assert (len(out.splitlines()), "add --cursor" in err) == (7, True)
