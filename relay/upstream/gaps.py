@@ -36,7 +36,8 @@ MARK_EVERY: Final = 15.0
 SUBSCRIBED_UNTIL: Final = "subscribed_until_ms"
 
 NOT_RUNNING: Final = (
-    "the relay was not running (killed or crashed; counted from its last sign of life, up to 15 s before)"
+    "the relay was not running (it ended without notice; counted from its last sign of life, up to "
+    f"{MARK_EVERY:.0f} s before)"
 )
 NOBODY_SUBSCRIBED: Final = "no instance was subscribed: the leader has gone, or could not reach the database"
 """Causes of a gap that nobody was there to record."""
