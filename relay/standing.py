@@ -125,13 +125,16 @@ class Standing(msgspec.Struct, frozen=True):
         return Resume.BREAKER_OPEN if is_probed else Resume.NOTHING
 
     def resumed(self, now_ms: int) -> "Standing":
-        """As after a person's `resume`: neither paused by a person nor parked, and an open breaker probed at once."""
+        """As after a person's `resume`: neither paused by a person nor parked, and an open breaker probed at once.
+
+        The waits between probes begin anew, so that asking again and again does not put the next one off.
+        """
         if self.resumable is Resume.NOTHING:
             return self
         if self.resumable is Resume.BREAKER_OPEN:
             # Nothing was stopped, so ages go on counting from where they did.
-            return self.urged(now_ms)
-        return replace(self, paused_ms=None, parked_ms=None, resumed_ms=now_ms).urged(now_ms)
+            return replace(self.urged(now_ms), probes_failed=0)
+        return replace(self, paused_ms=None, parked_ms=None, resumed_ms=now_ms, probes_failed=0).urged(now_ms)
 
     def asked(self, now_ms: int) -> "Standing":
         """As after a person's wish for one attempt: past the breaker, but not past a receiver's `Retry-After`."""

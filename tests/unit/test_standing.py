@@ -44,6 +44,15 @@ def test_a_person_resumes_it(breaker: Breaker, probe_due_ms: int | None) -> None
     assert (resumed.probe_due_ms, resumed.throttled_until_ms) == (probe_due_ms, None)
 
 
+@pytest.mark.parametrize("changes", [{}, {"parked_ms": 1}])
+def test_the_waits_between_probes_begin_anew_when_a_person_resumes(changes: dict[str, Any]) -> None:
+    """Else whoever presses the button while the receiver is still down would put the next probe off each time."""
+    vain = Standing(breaker=Breaker.OPEN, probes_failed=6, probe_due_ms=NOW + 300_000, vain_probes=VAIN, **changes)
+    resumed = vain.resumed(NOW)
+    assert (resumed.probes_failed, resumed.probe_due_ms, resumed.vain_probes) == (0, NOW, VAIN)
+    assert resumed.breaker is Breaker.OPEN
+
+
 def test_a_person_asks_for_one_attempt_past_the_breaker_and_not_past_retry_after() -> None:
     closed = Standing(throttled_until_ms=NOW + 60_000)
     assert closed.asked(NOW) is closed
