@@ -49,6 +49,7 @@ DELIVERY: Final = thing(
     finished_at=MOMENT_,
     last_outcome=maybe(_OUTCOME),
     last_status_code=NUMBER_,
+    replayed=YES,
 )
 EVENT: Final = thing(
     "One change, once in the log; `id` is the webhook id. What belongs to an order is null for a notice.",

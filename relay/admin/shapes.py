@@ -35,6 +35,7 @@ def delivery_shape(row: DeliveryRow) -> Shape:
         "finished_at": moment(row.finished_ms),
         "last_outcome": row.last_outcome and row.last_outcome.value,
         "last_status_code": row.last_status_code,
+        "replayed": row.replayed,
     }
 
 

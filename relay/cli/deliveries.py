@@ -147,9 +147,10 @@ def _tried(delivery: dict[str, Any]) -> str:
 
 
 def status_of(delivery: dict[str, Any]) -> str:
-    """`dead (exhausted)`, `delivered`."""
+    """`dead (exhausted)`, `delivered`, `dead (expired), sent again`."""
     reason = f" ({delivery['reason']})" if delivery["reason"] else ""
-    return printable(f"{delivery['status']}{reason}")
+    again = ", sent again" if delivery["replayed"] else ""
+    return printable(f"{delivery['status']}{reason}{again}")
 
 
 def waits(delivery: dict[str, Any], now_ms: int) -> str | None:

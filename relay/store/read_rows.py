@@ -40,7 +40,7 @@ def states_of(status: DeliveryStatus | None) -> tuple[int, int]:
 def delivery_row(row: Sequence[Any], claimed: Collection[int]) -> DeliveryRow:
     """A row of the query `look_at_deliveries`."""
     delivery_id, webhook_id, kind, order, target, state, reason, replay, attempts, due_ms, *rest = row
-    created_ms, finished_ms, outcome, status_code = rest
+    created_ms, finished_ms, outcome, status_code, replayed = rest
     return DeliveryRow(
         id=delivery_id,
         webhook_id=webhook_id,
@@ -57,6 +57,7 @@ def delivery_row(row: Sequence[Any], claimed: Collection[int]) -> DeliveryRow:
         finished_ms=finished_ms,
         last_outcome=None if outcome is None else Outcome(outcome),
         last_status_code=status_code,
+        replayed=bool(replayed),
     )
 
 

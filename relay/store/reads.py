@@ -78,6 +78,7 @@ class DeliveryRow:
         replay: 0 for the one that its event made, n for the nth time a person asked.
         head: whether it is its lane's oldest unfinished one.
         due_ms: when it may be attempted next; None once it has ended, and while it is not its lane's head.
+        replayed: whether it has ended and its event was sent to this target again since.
     """
 
     id: int
@@ -95,6 +96,7 @@ class DeliveryRow:
     finished_ms: int | None
     last_outcome: Outcome | None
     last_status_code: int | None
+    replayed: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,12 +85,23 @@ async def test_a_delivery_says_how_it_stands(bench: Bench):
         finished_ms=2_000,
         last_outcome=Outcome.RETRY,
         last_status_code=500,
+        replayed=False,
     )
     assert await bench.store.delivery(one.id) == one
     assert await bench.store.delivery(999) is None
     ready, blocked = found["o4", "evt_o4_1"], found["o4", "evt_o4_2"]
     assert (ready.head, ready.due_ms, ready.status.value) == (True, 4_000, "pending")
     assert (blocked.head, blocked.due_ms, blocked.status.value) == (False, None, "pending")
+
+
+async def test_what_was_sent_again_since_says_so(bench: Bench):
+    await a_bit_of_everything(bench)
+    await bench.store.replay("alpha", ["evt_o2_1", "evt_o1_1"], 9_000)
+    replays = [one for one in await deliveries(bench, target="alpha") if one.replay]
+    ended = {one.order: one for one in await deliveries(bench) if not one.replay and one.target == "alpha"}
+    assert [one.replayed for one in replays] == [False, False]
+    assert {order for order, one in ended.items() if one.replayed} == {"o1", "o2"}
+    assert not any(one.replayed for one in await deliveries(bench, target="beta"))
 
 
 @pytest.mark.parametrize(

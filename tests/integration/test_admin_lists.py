@@ -57,6 +57,7 @@ async def test_deliveries_in_their_shape(tmp_path: Path):
             "finished_at": "1970-01-01T00:00:02.000Z",
             "last_outcome": "retry",
             "last_status_code": 500,
+            "replayed": False,
         }
         assert document == {"items": [shape], "next": None}
         _, alone = await room.get(f"/api/v1/deliveries/{head.id}")

@@ -51,7 +51,10 @@ SELECT id, created_ms FROM deliveries WHERE id > :above AND id <= :upto ORDER BY
 -- name: look_at_deliveries
 SELECT d.leased_until IS NOT NULL AND d.leased_until > now(),
        d.id, e.webhook_id, e.type, e.lane, t.name, d.state, d.reason, d.replay, d.attempts_made, d.due_ms,
-       d.created_ms, d.finished_ms, d.last_outcome, d.last_status_code
+       d.created_ms, d.finished_ms, d.last_outcome, d.last_status_code,
+       d.state > 1 AND EXISTS(SELECT 1 FROM deliveries later
+                              WHERE later.event_id = d.event_id AND later.target_id = d.target_id
+                                AND later.replay > d.replay)
 FROM deliveries d JOIN events e ON e.id = d.event_id JOIN targets t ON t.id = d.target_id
 WHERE d.id = ANY(:ids::bigint[]) AND d.state BETWEEN :lowest AND :highest
   AND (:target::text IS NULL OR t.name = :target)
