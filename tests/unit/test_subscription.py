@@ -87,6 +87,11 @@ def test_ids_never_acknowledged_are_left_to_sweeps() -> None:
     assert (state.unconfirmed, state.stage, say(state)) == (frozenset("c"), Stage.SUBSCRIBED, None)
 
 
+def test_there_is_nothing_to_give_up_where_nothing_was_asked() -> None:
+    assert not welcomed(frozenset("abc")).give_up_waiting()
+    assert not welcomed(None).give_up_waiting()
+
+
 def test_an_empty_wish_says_nothing() -> None:
     """Never send `houdiniIds: []`."""
     state = welcomed(frozenset())
