@@ -144,7 +144,8 @@ class Log(StrEnum):
     ADMIN_REQUEST_FAILED = "admin_request_failed", "a defect: a request was answered with 500"
     ADMIN_CONNECTION_REFUSED = "admin_connection_refused", "too many connections at a time"
     BACKFILL_REQUESTED = "backfill_requested", "a person asked for a sweep"
-    AUDIT_BEGAN = "audit_began", "a person asked for an audit"
+    AUDIT_BEGAN = "audit_began", "an audit that a person asked for begins"
+    AUDIT_BROKEN_OFF = "audit_broken_off", "it ended without a result; `error` says why"
     AUDIT_ENDED = "audit_ended", "it is done; `differences` counts what it found"
     AUDIT_NOT_PREPARED = "audit_not_prepared", "what audits need could not be read from the store at the start"
 

@@ -75,15 +75,7 @@ class Api:
         reason = self._context.board.gate.reason
         if question.repair and reason is not None:
             raise ApiError(409, "not_accepting", f"nothing is accepted now, so nothing can be repaired: {reason}")
-        _log.info(Log.AUDIT_BEGAN, since=question.since, target=question.target, repair=question.repair)
         report = await self._auditor.run(since_ms, question.target, repair=question.repair)
-        _log.info(
-            Log.AUDIT_ENDED,
-            compared=report.compared,
-            differences=len(report.differences),
-            repaired=len(report.repaired),
-            settling=report.settling,
-        )
         return json_answer(report.document())
 
     async def backup(self, request: web.Request) -> web.Response:

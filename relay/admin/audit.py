@@ -10,11 +10,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+import structlog
+
 from relay.admin.answers import ApiError
 from relay.admin.compare import Difference, Expectation, Kind, Ledger, SeenOrder, compare, is_certain
 from relay.clock import Clock
 from relay.config import TargetSettings
-from relay.model import KnownOrder
+from relay.log_names import Log
+from relay.model import KnownOrder, iso_utc
 from relay.store.base import Store
 
 MOST_DIFFERENCES: Final = 5000
@@ -22,6 +25,8 @@ MOST_DIFFERENCES: Final = 5000
 FEW: Final = 20
 """Up to this many orders are asked for by id at the second look; for more the window is read again."""
 _REPAIR_BATCH: Final = 100
+
+_log = structlog.get_logger()
 
 
 class AuditSource(Protocol):
@@ -137,9 +142,25 @@ class Auditor:
             if (reason := await self._source.not_ready()) is not None:
                 raise ApiError(409, "not_ready", reason)
             expected = await self._expectations(target)
-            return await self._run(since_ms, expected, repair)
+            _log.info(Log.AUDIT_BEGAN, since=iso_utc(since_ms), target=target, repair=repair)
+            report = await self._run_told(since_ms, expected, repair)
         finally:
             self._busy = False
+        _log.info(
+            Log.AUDIT_ENDED,
+            compared=report.compared,
+            differences=len(report.differences),
+            repaired=len(report.repaired),
+            settling=report.settling,
+        )
+        return report
+
+    async def _run_told(self, since_ms: int, expected: Sequence[Expectation], repair: bool) -> Report:
+        try:
+            return await self._run(since_ms, expected, repair)
+        except BaseException as error:  # whatever it was, who reads that one began wants to know that it is over
+            _log.warning(Log.AUDIT_BROKEN_OFF, error=str(error) or type(error).__name__)
+            raise
 
     async def _run(self, since_ms: int, expected: Sequence[Expectation], repair: bool) -> Report:
         settled_ms = self._clock.wall_ms() - int(self._source.settling * 1000)

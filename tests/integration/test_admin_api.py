@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from admin_kit import KEY_IN_URL, AdminRoom, served, target
+from structlog.testing import capture_logs
 from support.clock import JumpClock
 from support.factories import event
 from support.stores import again, dead, delivered
@@ -268,6 +269,22 @@ async def test_questions_that_cannot_be_answered(audited: Audited):
     assert await room.post("/api/v1/audit") == (502, error("upstream_unavailable", "REST: the upstream answered 500"))
     room.source.error, room.source.reason = None, "it is still reading"
     assert await room.post("/api/v1/audit") == (409, error("not_ready", "it is still reading"))
+
+
+async def test_an_audit_that_begins_is_said_to_end(audited: Audited):
+    """And one that is refused is not said to begin."""
+    room = audited.room
+    with capture_logs() as lines:
+        await room.post("/api/v1/audit")
+        room.source.error = UpstreamError("REST: the upstream answered 500")
+        await room.post("/api/v1/audit")
+        room.source.error, room.source.reason = None, "it is still reading"
+        await room.post("/api/v1/audit")
+    said = [line["event"] for line in lines if str(line["event"]).startswith("audit_")]
+    assert said == ["audit_began", "audit_ended", "audit_began", "audit_broken_off"]
+    assert [line["error"] for line in lines if line["event"] == "audit_broken_off"] == [
+        "REST: the upstream answered 500"
+    ]
 
 
 async def test_one_audit_at_a_time(audited: Audited):
