@@ -1,11 +1,13 @@
 """Structured logs: JSON lines for machines, laid out for a reader on a terminal, known secrets redacted everywhere."""
 
+import json
 import logging
 import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import Any, Final
+from urllib.parse import quote
 
 import structlog
 
@@ -62,13 +64,20 @@ def register_secrets(values: Iterable[str]) -> None:
     """Never let these values appear in a log line from now on."""
     global _known_secrets
     # Another set, not the same one enlarged: a thread may be going through it.
-    _known_secrets = _known_secrets | {value for value in values if len(value) >= _SHORTEST_SECRET}
+    known = [value for value in values if len(value) >= _SHORTEST_SECRET]
+    _known_secrets = _known_secrets | {spelling for value in known for spelling in spellings(value)}
 
 
 def forget_secrets() -> None:
     """Forget all registered values (for tests)."""
     global _known_secrets
     _known_secrets = set()
+
+
+def spellings(value: str) -> tuple[str, ...]:
+    """How a secret reads once somebody has put it into JSON, some of whose writers escape every slash, or a URL."""
+    in_json = json.dumps(value)[1:-1]
+    return tuple(dict.fromkeys((value, in_json, in_json.replace("/", "\\/"), quote(value, safe=""))))
 
 
 def redact(text: str) -> str:

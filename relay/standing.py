@@ -59,7 +59,7 @@ class Standing(msgspec.Struct, frozen=True):
         failing_order: the order of the first of them.
         several_orders: whether they were of at least two orders.
         vain_probes: when the last probes were in vain, oldest first, at most `EXPIRY_TRIES`.
-        probes_failed: probes in vain since the breaker opened.
+        probes_failed: probes in vain since the breaker opened, or a person last resumed it.
         probe_due_ms: when the next probe may be made; None while the breaker is closed.
         throttled_until_ms: nothing is attempted before.
         allowance: how many attempts may be under way at a time after trouble; None when nothing limits them

@@ -4,6 +4,7 @@ REST may lag, a delivery may be on its way: what could come by itself is looked 
 later, and only what has not moved since is a difference. What moved is settling, and counted as such.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -158,7 +159,10 @@ class Auditor:
     async def _run_told(self, since_ms: int, expected: Sequence[Expectation], repair: bool) -> Report:
         try:
             return await self._run(since_ms, expected, repair)
-        except BaseException as error:  # whatever it was, who reads that one began wants to know that it is over
+        except asyncio.CancelledError:
+            _log.warning(Log.AUDIT_BROKEN_OFF, error="the relay stops, or whoever asked has gone")
+            raise
+        except Exception as error:
             _log.warning(Log.AUDIT_BROKEN_OFF, error=str(error) or type(error).__name__)
             raise
 

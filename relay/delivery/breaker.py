@@ -101,9 +101,9 @@ def after(standing: Standing, attempt: Attempt, delivery: Delivery, policy: Brea
         standing = replace(standing, last_error=why_failed(attempt))
         if attempt.outcome is not Outcome.GONE:
             if retry.speaks_of_event(attempt, delivery, standing):
-                standing = _after_refused_event(standing, delivery, policy, now_ms)
+                standing = _after_refused_event(standing, attempt, delivery, policy, now_ms)
             else:
-                standing = _after_failure(standing, delivery, policy, now_ms)
+                standing = _after_failure(standing, attempt, delivery, policy, now_ms)
             standing = _slowed(standing, attempt, policy, now_ms)
     if retry.asks_to_stop(attempt) and standing.parked_ms is None:
         standing = replace(standing, parked_ms=now_ms)
@@ -157,7 +157,9 @@ def _answered(standing: Standing, order: str, now_ms: int, *, prompt: bool) -> S
     return replace(standing, ok_ms=now_ms, ok_order=order, other_ok_ms=other_ms)
 
 
-def _after_failure(standing: Standing, delivery: Delivery, policy: BreakerPolicy, now_ms: int) -> Standing:
+def _after_failure(
+    standing: Standing, attempt: Attempt, delivery: Delivery, policy: BreakerPolicy, now_ms: int
+) -> Standing:
     first = standing.failing_order or delivery.event.lane
     failing = replace(
         standing,
@@ -168,15 +170,17 @@ def _after_failure(standing: Standing, delivery: Delivery, policy: BreakerPolicy
     if standing.breaker is Breaker.CLOSED:
         opens = failing.failures >= policy.failures and failing.several_orders
         return _opened(failing, policy, now_ms) if opens else failing
-    return _after_vain_probe(failing, policy, now_ms) if delivery.probe else failing
+    return _after_vain_probe(failing, attempt, policy, now_ms) if delivery.probe else failing
 
 
-def _after_refused_event(standing: Standing, delivery: Delivery, policy: BreakerPolicy, now_ms: int) -> Standing:
+def _after_refused_event(
+    standing: Standing, attempt: Attempt, delivery: Delivery, policy: BreakerPolicy, now_ms: int
+) -> Standing:
     """The target is well, only this event is not: no failure of the target, and the next probe comes soon.
 
     Otherwise events that a receiver never takes would keep its breaker open, or open it, and everything else waits.
     """
-    if standing.breaker is Breaker.CLOSED or not delivery.probe:
+    if standing.breaker is Breaker.CLOSED or not delivery.probe or _asked_since(standing, attempt, now_ms):
         return standing
     return replace(standing, probe_due_ms=now_ms + round(policy.probe_initial * 1000))
 
@@ -193,15 +197,18 @@ def _opened(standing: Standing, policy: BreakerPolicy, now_ms: int) -> Standing:
     )
 
 
-def _after_vain_probe(standing: Standing, policy: BreakerPolicy, now_ms: int) -> Standing:
+def _after_vain_probe(standing: Standing, attempt: Attempt, policy: BreakerPolicy, now_ms: int) -> Standing:
+    noted = replace(standing, vain_probes=(*standing.vain_probes, now_ms)[-EXPIRY_TRIES:])
+    if _asked_since(standing, attempt, now_ms):
+        return noted
     vain = standing.probes_failed + 1
     wait = min(policy.probe_max, policy.probe_initial * 2 ** min(vain, _DOUBLINGS))
-    return replace(
-        standing,
-        vain_probes=(*standing.vain_probes, now_ms)[-EXPIRY_TRIES:],
-        probes_failed=vain,
-        probe_due_ms=now_ms + round(wait * 1000),
-    )
+    return replace(noted, probes_failed=vain, probe_due_ms=now_ms + round(wait * 1000))
+
+
+def _asked_since(standing: Standing, probe: Attempt, now_ms: int) -> bool:
+    """Whether a person has asked for a probe since this one began: what it found may have been mended since."""
+    return standing.probe_due_ms is not None and probe.at_ms < standing.probe_due_ms <= now_ms
 
 
 def _slowed(standing: Standing, attempt: Attempt, policy: BreakerPolicy, now_ms: int) -> Standing:

@@ -132,7 +132,7 @@ def _type(name: str) -> str:
 def _json(value: Any) -> str:
     try:
         text = msgspec.json.encode(value)
-        if text.isascii():
+        if text.isascii() and b"\x7f" not in text:  # which the other one escapes: bytes must not differ by version
             return text.decode("ascii")
     except UnicodeEncodeError:
         pass

@@ -11,6 +11,7 @@ from typing import Final, NoReturn
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from relay.board import Board, Reload, UpstreamState
 from relay.clock import next_beat
@@ -18,8 +19,10 @@ from relay.delivery.notice_facts import Deaths, Disk, Facts, Refusal, Target, Up
 from relay.delivery.notice_rules import FIRST, judge
 from relay.delivery.settler import Context
 from relay.errors import StoreError
+from relay.log import redact
 from relay.log_names import Log
 from relay.model import Event
+from relay.standing import Standing
 from relay.store.disk import DiskLevel, DiskWatch
 from relay.store.notices import NoticeWriter
 from relay.store.outage import if_reachable
@@ -110,7 +113,7 @@ class Notices:
             running=self._running(),
             upstream=await self._look_at_upstream(),
             targets={
-                name: Target(waiting.standing, waiting.pending, waiting.oldest_order_ms)
+                name: Target(_told(waiting.standing), waiting.pending, waiting.oldest_order_ms)
                 for name, waiting in (await self._store.backlog()).items()
             },
             disk=self._look_at_disk(),
@@ -190,6 +193,11 @@ class Notices:
                 pile.told = now
                 pile.reasons.clear()
                 pile.first.clear()
+
+
+def _told(standing: Standing) -> Standing:
+    """As others may read it: what one receiver said of another's secrets is not passed on."""
+    return standing if standing.last_error is None else replace(standing, last_error=redact(standing.last_error))
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """What an attempt failed with, in one line for people: why there was no answer, or what the answer says. Pure.
 
 Receivers are hostile: their line is bounded, printable, and never ends in half a word, because half a secret would
-not be recognised as one where secrets are blanked.
+not be recognised as one where secrets are blanked. That holds for a body that was itself cut, too.
 """
 
 import re
@@ -13,6 +13,10 @@ from relay.model import Attempt
 LINE_CAP: Final = 120
 """Characters of what a receiver answered."""
 
+KEPT: Final = 4 * 1024
+"""Bytes of an answer's body that are kept with its attempt."""
+
+_MARKUP: Final = re.compile(r"[^<\w]*<")
 _LAST_WORD: Final = re.compile(r"""[^\s"'(){}\[\]<>,;]*\Z""")
 
 
@@ -25,13 +29,19 @@ def why_failed(attempt: Attempt) -> str:
 
 
 def first_line(body: bytes) -> str:
-    """The first line of an answer that has words; none of markup, which begins with anything but its message."""
-    text = body.decode("utf-8", "backslashreplace").lstrip("\ufeff \t\r\n")
-    if text.startswith("<"):
+    """The first line of an answer that has words; none if that is markup, which begins with anything but its message.
+
+    Args:
+        body: of the answer, at most `KEPT` bytes of it; as many are taken for a part of a longer one.
+    """
+    lines = body.decode("utf-8", "backslashreplace").splitlines()
+    place = next((place for place, line in enumerate(lines) if any(map(str.isalnum, line))), None)
+    if place is None or _MARKUP.match(lines[place]):
         return ""
-    line = next((line for line in text.splitlines() if any(map(str.isalnum, line))), "")
-    line = printable(" ".join(line.split()), len(body) * 4)
-    if len(line) <= LINE_CAP:
+    words = " ".join(lines[place].split())
+    cut = len(words) > LINE_CAP or (len(body) >= KEPT and place == len(lines) - 1)
+    line = printable(words[: LINE_CAP + 1], LINE_CAP * 8)
+    if not cut and len(line) <= LINE_CAP:
         return line
     kept = _LAST_WORD.sub("", line[: LINE_CAP - 4]).rstrip()
     return f"{kept} ..." if kept else ""

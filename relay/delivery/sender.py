@@ -23,12 +23,11 @@ from relay.delivery.lookup import Lookup
 from relay.delivery.pool import Pool
 from relay.delivery.request import PostRequest
 from relay.delivery.route import Route
-from relay.log import Sampler
+from relay.delivery.said import KEPT
+from relay.log import Sampler, spellings
 from relay.log_names import Log
 from relay.model import Attempt, FailureKind, Outcome
 
-KEEP_CAP: Final = 4 * 1024
-"""Bytes of an answer's body that are kept with the attempt."""
 BODY_GRACE_S: Final = 2.0
 """Seconds the body may take once the status is known."""
 
@@ -48,11 +47,20 @@ log = structlog.get_logger()
 class Sender:
     """Posts to one target over connections of its own."""
 
-    def __init__(self, route: Route, lookup: Lookup, clock: Clock, version: str) -> None:
+    def __init__(self, route: Route, lookup: Lookup, clock: Clock, version: str, hidden: tuple[str, ...] = ()) -> None:
+        """Prepare; nothing is dialled yet.
+
+        Args:
+            route: how the target is reached.
+            lookup: resolves names.
+            clock: the time.
+            version: of this program, for `user-agent`.
+            hidden: secret values that are never sent, and must not be kept if the receiver knows them.
+        """
         self._clock = clock
         user_agent = f"houdini-relay/{version}"
         self._pool = Pool(Dialer(route, lookup, clock, user_agent).dial, clock)
-        self._hidden = route.hidden
+        self._hidden = route.hidden + hidden
         self._host, self._defects = route.host_header, Sampler()
         lines = [f"POST {route.request_target} HTTP/1.1", f"host: {route.host_header}", f"user-agent: {user_agent}"]
         if route.proxy is not None and not route.tunnelled and route.proxy_authorization is not None:
@@ -105,7 +113,7 @@ class Sender:
             (self._clock.mono() - began) * 1000,
             retry.classify(answer.status),
             answer.status,
-            response_body=_hide(bytes(answer.body), hidden)[:KEEP_CAP],
+            response_body=_hide(bytes(answer.body), hidden)[:KEPT],
             headers=_shown(answer.headers, hidden),
             timings=progress.timings(),
         )
@@ -170,7 +178,14 @@ def _hide(text: bytes, hidden: Iterable[str]) -> bytes:
     """The text without secrets that the receiver echoed; very short values would only riddle it with holes."""
     if len(text) < _SHORTEST_HIDDEN:
         return text
-    for secret in sorted(hidden, key=len, reverse=True):
-        if len(secret) >= _SHORTEST_HIDDEN:
-            text = text.replace(secret.encode(errors="replace"), _REDACTED)
+    for spelling in _spelled(tuple(hidden)):
+        text = text.replace(spelling, _REDACTED)
     return text
+
+
+@functools.lru_cache(maxsize=1024)
+def _spelled(hidden: tuple[str, ...]) -> tuple[bytes, ...]:
+    """What to look for, the longest first."""
+    long = [secret for secret in hidden if len(secret) >= _SHORTEST_HIDDEN]
+    found = {spelling.encode(errors="replace") for secret in long for spelling in spellings(secret)}
+    return tuple(sorted(found, key=len, reverse=True))

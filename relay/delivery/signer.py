@@ -86,6 +86,11 @@ class Signer:
         return " ".join(key.signature(content) for key in self._keys)
 
 
+def hidden_forms(secrets: Iterable[str]) -> tuple[str, ...]:
+    """What must not be shown of signing secrets: each as it is configured, and its key alone."""
+    return tuple(form for secret in secrets for form in (secret, secret.partition("_")[2]) if form)
+
+
 def new_secret(random_bytes: bytes) -> str:
     """A `whsec_` secret made of these bytes, of which there must be 24 to 64 (32 are usual).
 

@@ -20,7 +20,7 @@ from relay.delivery.lookup import Lookup
 from relay.delivery.request import Fixed, PostRequest, build_request, fixed_part
 from relay.delivery.route import Route, route_of
 from relay.delivery.sender import Sender
-from relay.delivery.signer import Signer
+from relay.delivery.signer import Signer, hidden_forms
 from relay.delivery.token_request import AuthFailed, TokenRequest
 from relay.delivery.tokens import TokenSource
 from relay.errors import RelayError
@@ -175,15 +175,16 @@ class TargetClient:
     async def _opened(self) -> _Line:
         async with self._opening:
             if self._line is None:
-                signer, route = await asyncio.to_thread(self._read_settings)
+                secrets, route = await asyncio.to_thread(self._read_settings)
                 lasts = self._tokens is None and not self._in_files
                 fixed = self._read_fixed(None) if lasts else None
-                self._line = _Line(signer, Sender(route, self._lookup, self._clock, self._version), fixed)
+                sender = Sender(route, self._lookup, self._clock, self._version, hidden_forms(secrets))
+                self._line = _Line(Signer(secrets), sender, fixed)
             return self._line
 
-    def _read_settings(self) -> tuple[Signer, Route]:
+    def _read_settings(self) -> tuple[list[str], Route]:
         """Secrets and certificates may lie in files."""
-        return Signer([secret.reveal() for secret in self._target.secrets]), route_of(self._target)
+        return [secret.reveal() for secret in self._target.secrets], route_of(self._target)
 
     async def _request(self, delivery: Delivery, signer: Signer, token: str | None) -> PostRequest:
         if self._in_files:

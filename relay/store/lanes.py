@@ -66,7 +66,10 @@ def rounds(events: Sequence[PlannedEvent], ids: Mapping[str, int], rules: Mappin
     Raises:
         KeyError: an event is routed to a target that has no rule.
     """
-    new = {one.event.webhook_id: one for one in events if one.event.webhook_id in ids}  # a notice may be planned twice
+    new: dict[str, PlannedEvent] = {}
+    for one in events:
+        if one.event.webhook_id in ids:
+            new.setdefault(one.event.webhook_id, one)  # a notice may be planned twice
     for group in _lanes_once(new.values()):
         made = Round()
         for planned in group:

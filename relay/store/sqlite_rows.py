@@ -6,7 +6,7 @@ Python and the wait for its turn. Within a statement SQLite needs no interpreter
 
 import re
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import chain
 from operator import itemgetter
@@ -16,6 +16,8 @@ from relay.store.sqlite_verbs import SQL
 
 ROWS: Final = 32
 """Rows a statement takes at most. Each number up to that is a statement of its own, which stays compiled."""
+BYTES: Final = 128 * 1024
+"""Bytes of bodies beyond which a statement takes no further row: compiled, it keeps what was last bound to it."""
 
 _ROW: Final = re.compile(r"\bVALUES\s*(\(:[^()]*,[^()]*\))")
 _PARAMETER: Final = re.compile(r"(?<!\w):([a-z_]+)\b")
@@ -74,7 +76,18 @@ def write_rows(
     """
     statement = repeated(name)
     found: list[tuple[Any, ...]] = []
-    for start in range(0, len(rows), ROWS):
-        part = rows[start : start + ROWS]
+    for part in _parts(rows):
         found += connection.execute(statement.text(len(part)), statement.values(part, shared)).fetchall()
     return found
+
+
+def _parts(rows: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Mapping[str, Any]]]:
+    start = size = 0
+    for place, row in enumerate(rows):
+        weight = sum(len(value) for value in row.values() if type(value) is bytes)
+        if place > start and (place - start == ROWS or size + weight > BYTES):
+            yield rows[start:place]
+            start, size = place, 0
+        size += weight
+    if rows:
+        yield rows[start:]

@@ -10,7 +10,9 @@ from support.factories import event, order_body
 from support.stores import Bench, dead, delivered, up_to
 
 from relay.model import DeadReason, DeliveryStatus, Outcome
+from relay.standing import Ordering
 from relay.store.reads import DeliveryRow, EventRow, Filter, Page
+from relay.store.values import TargetEntry
 
 DAY = 24 * 3600 * 1000
 
@@ -102,6 +104,29 @@ async def test_what_was_sent_again_since_says_so(bench: Bench):
     assert [one.replayed for one in replays] == [False, False]
     assert {order for order, one in ended.items() if one.replayed} == {"o1", "o2"}
     assert not any(one.replayed for one in await deliveries(bench, target="beta"))
+
+
+async def test_a_replay_that_latest_only_ends_at_once_sent_nothing(bench: Bench):
+    await bench.configure(TargetEntry("alpha", Ordering.LATEST_ONLY), "beta")
+    await bench.add(event("o1", sequence=1), targets=["alpha"])
+    await bench.settle(dead((await bench.claim())[0]))
+    await bench.add(event("o1", status=1, sequence=2), targets=["alpha"])
+    await bench.settle(delivered((await bench.claim())[0]))
+    assert await bench.store.replay("alpha", ["evt_o1_1"], 9_000) == 0  # "it is not sent"
+    first, again = await bench.store.deliveries_of_event("evt_o1_1")
+    assert (first.reason, again.status, again.attempts_made) == ("exhausted", "superseded", 0)
+    assert not first.replayed
+
+
+async def test_a_replay_that_a_person_cancelled_sent_nothing(bench: Bench):
+    await bench.add(event("o1"), targets=["alpha"])
+    await bench.settle(dead((await bench.claim())[0]))
+    assert await bench.store.replay("alpha", ["evt_o1_1"], 9_000) == 1
+    _, again = await bench.store.deliveries_of_event("evt_o1_1")
+    await bench.store.cancel(again.id, 9_500)
+    first, again = await bench.store.deliveries_of_event("evt_o1_1")
+    assert (again.status, again.attempts_made) == ("cancelled", 0)
+    assert not first.replayed
 
 
 @pytest.mark.parametrize(

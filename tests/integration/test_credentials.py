@@ -312,6 +312,18 @@ def self_signed(folder):
     return str(certificate), context
 
 
+@pytest.mark.parametrize("spell", [str, lambda secret: secret.removeprefix("whsec_"), lambda s: s.replace("/", "\\/")])
+async def test_a_signing_secret_that_the_receiver_names_is_not_kept(spell):
+    """Verifiers print what they compare, and some write every slash of JSON as `\\/`."""
+    secret = "whsec_MfKQ9r8GK/qrTwjUPD8ILPZIo2LaLaSw"
+    told = json.dumps({"computed with": spell(secret)}).replace("\\\\", "\\").encode()
+    async with Http(answering(401, told)) as receiver:
+        attempt = await attempted(a_target(receiver.url, secrets=[secret]))
+    assert attempt.status_code == 401
+    assert b"[redacted]" in attempt.response_body
+    assert b"qrTwjUPD8ILPZIo2" not in attempt.response_body
+
+
 async def test_the_echo_of_a_token_is_not_kept():
     answer = answering(200, json.dumps({"access_token": "LONG-TOKEN-1"}).encode())
     async with Http(answer) as tokens, Http(accepting("never")) as receiver:

@@ -4,15 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from notices_kit import ALL, DAY, HOUR, MINUTE, OPEN_DOWN, TOLD, Relay
-from support.engine import target
+from support.engine import answer, target
 from support.factories import event
 from support.upstream_kit import House, PatientClock
 from support.upstream_script import GREET, ScriptedUpstream, close, http
 
+from relay import log
 from relay.board import UpstreamState
 from relay.delivery.notices import OPEN
-from relay.model import iso_utc
+from relay.model import Attempt, Delivery, iso_utc
 
 
 @pytest.fixture
@@ -127,6 +129,20 @@ class TestTargets:
             assert await relay.minutes(20, "alpha") == []
             assert await relay.told("beta") == ["target.failing", "target.recovered"]
             assert await relay.told("alpha") == []
+
+    async def test_a_secret_that_a_receiver_names_is_not_told_to_the_others(self, path: Path):
+        log.register_secrets(["another-target's-secret"])
+
+        async def naming(_delivery: Delivery) -> Attempt:
+            return replace(answer(500, relay.clock.wall_ms()), response_body=b"compared with another-target's-secret")
+
+        async with Relay(path, target("alpha", breaker={"failures": 2}), target("beta", events=TOLD)) as relay:
+            relay.client.script = naming
+            await relay.add(*(event(f"o{number}") for number in range(5)), to=["alpha"])
+            await relay.turn()
+            assert await relay.minutes(7, "alpha") == ["target.failing alpha"]
+            assert (await relay.data("target.failing"))["error"] == "status 500: compared with [redacted]"
+        log.forget_secrets()
 
     async def test_lagging_is_an_orders_wait_and_never_a_notices(self, path: Path):
         slow = {"schedule": ["2h"] * 5}

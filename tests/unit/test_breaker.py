@@ -328,3 +328,14 @@ def test_a_refused_event_is_no_failure_of_its_target_and_its_probe_is_soon_follo
 def test_slowing_down_leaves_an_open_breaker_as_it_is():
     assert standing_after(OPENED, 503, probe=True).allowance is None
     assert standing_after(replace(OPENED, breaker=Breaker.CLOSED, failures=0), 503).allowance == 8
+
+
+@pytest.mark.parametrize("status", [500, 422])
+def test_a_probe_that_began_before_a_person_asked_does_not_put_off_what_they_asked_for(status: int):
+    """The receiver may have been mended while it hung; `at_ms` is when it began."""
+    under_way = replace(OPENED, probe_due_ms=NOW - 5, probes_failed=3, ok_ms=NOW, ok_order="o2")
+    asked = under_way.resumed(NOW + 4_000)
+    standing = standing_after(asked, status, now=NOW + 9_000, probe=True)
+    assert (standing.probe_due_ms, standing.probes_failed) == (NOW + 4_000, 0)
+    assert permitted(standing, now=NOW + 9_000) == Permit(1, probe=True)
+    assert standing_after(under_way, status, now=NOW + 9_000, probe=True).probe_due_ms != under_way.probe_due_ms

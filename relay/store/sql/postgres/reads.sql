@@ -54,7 +54,7 @@ SELECT d.leased_until IS NOT NULL AND d.leased_until > now(),
        d.created_ms, d.finished_ms, d.last_outcome, d.last_status_code,
        d.state > 1 AND EXISTS(SELECT 1 FROM deliveries later
                               WHERE later.event_id = d.event_id AND later.target_id = d.target_id
-                                AND later.replay > d.replay)
+                                AND later.replay > d.replay AND (later.state < 4 OR later.attempts_made > 0))
 FROM deliveries d JOIN events e ON e.id = d.event_id JOIN targets t ON t.id = d.target_id
 WHERE d.id = ANY(:ids::bigint[]) AND d.state BETWEEN :lowest AND :highest
   AND (:target::text IS NULL OR t.name = :target)

@@ -49,7 +49,7 @@ SELECT d.id, e.webhook_id, e.type, e.lane, t.name, d.state, d.reason, d.replay, 
        d.created_ms, d.finished_ms, d.last_outcome, d.last_status_code,
        d.state > 1 AND EXISTS(SELECT 1 FROM deliveries later
                               WHERE later.event_id = d.event_id AND later.target_id = d.target_id
-                                AND later.replay > d.replay)
+                                AND later.replay > d.replay AND (later.state < 4 OR later.attempts_made > 0))
 FROM json_each(:ids) j
 CROSS JOIN deliveries d ON d.id = j.value
 CROSS JOIN events e ON e.id = d.event_id
