@@ -164,6 +164,7 @@ class ConfigBoard:
         reloaded_ms: wall time of the last reload, None before the first.
         result: what came of it.
         refusal: why it was refused, a sentence for each problem; empty unless it was.
+        path: where its file lies, absolute; empty where there is none.
     """
 
     generation: int = 1
@@ -171,6 +172,7 @@ class ConfigBoard:
     reloaded_ms: int | None = None
     result: Reload | None = None
     refusal: tuple[str, ...] = ()
+    path: str = ""
 
 
 @dataclass(slots=True)

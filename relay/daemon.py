@@ -12,6 +12,7 @@ import secrets
 import socket
 from collections.abc import Callable, Mapping
 from enum import IntEnum
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -68,6 +69,7 @@ class Daemon:
         version: str,
         clock: Clock | None = None,
         load: Callable[[], Settings] | None = None,
+        config_path: Path | None = None,
     ) -> None:
         """Prepare.
 
@@ -76,12 +78,14 @@ class Daemon:
             version: of this program.
             clock: the time; None for the machine's.
             load: reads the configuration anew for a reload; raises ConfigError when it cannot be used.
+            config_path: where it lies, absolute.
         """
         self._settings = settings
         self._version = version
         self._clock = clock or SystemClock()
         self._reader = Reader(load)
         self._board = Board()
+        self._board.config.path = "" if config_path is None else str(config_path)
         self._metrics = Metrics(version)
         self._shutdown = Shutdown()
 

@@ -20,6 +20,7 @@ from relay.admin.probes import Probes
 from relay.admin.sessions import Sessions
 from relay.admin.stream import STREAM_PATH, Stream
 from relay.admin.views import Views
+from relay.admin.whose import only_by_its_own, say_whose
 from relay.config import AdminSettings
 from relay.errors import StoreError
 from relay.log_names import Log
@@ -57,7 +58,12 @@ class Admin:
         longer = {**LONG_DEADLINES, **forms.LONG_DEADLINES}
         app = web.Application(
             client_max_size=BODY_CAP,
-            middlewares=[answer_errors(pages.error), deadline(longer, (STREAM_PATH,)), gatekeeper.middleware],
+            middlewares=[
+                answer_errors(pages.error),
+                deadline(longer, (STREAM_PATH,)),
+                gatekeeper.middleware,
+                only_by_its_own(context.board.config),
+            ],
         )
         app.add_routes(
             [
@@ -71,6 +77,7 @@ class Admin:
             ]
         )
         app.on_response_prepare.append(add_safe_headers)
+        app.on_response_prepare.append(say_whose(context.board.config))
         try:
             await api.begin()
         except StoreError as error:

@@ -3,17 +3,21 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import unquote
 
 import aiohttp
 from yarl import URL
 
 from relay.admin.answers import SERVER_NAME
 from relay.admin.server_sent import StreamReader, Told
+from relay.admin.whose import CONFIG_HEADER
 from relay.config import AdminSettings
+from relay.config.marks import marks_of
 from relay.errors import BrokenOff, DaemonRefused, DaemonUnavailable, NobodyAnswers, SecretUnreadable
 
 ANSWER_CAP: Final = 64 * 2**20
@@ -30,12 +34,24 @@ class AdminClient:
 
     Making one reads the token, which may lie in a file, so it is made outside the event loop.
 
+    Args:
+        settings: where it is, and what it wants to hear.
+        config_path: the file they come from: the relay does nothing for who goes by another one.
+        on_another: is told the path of the relay's own file where it is another one and only reading was asked for.
+
     Raises:
         DaemonUnavailable: the configuration names no address to ask, or its token cannot be read.
     """
 
-    def __init__(self, settings: AdminSettings) -> None:
+    def __init__(
+        self,
+        settings: AdminSettings,
+        config_path: Path | None = None,
+        on_another: Callable[[str], None] = lambda _path: None,
+    ) -> None:
         self._address = _address(settings)
+        self._marks = None if config_path is None else " ".join(sorted(marks_of(config_path)))
+        self._on_another = on_another
         try:
             self._token = None if settings.token is None else settings.token.reveal()
         except SecretUnreadable as error:
@@ -51,6 +67,8 @@ class AdminClient:
         headers = {"accept": "application/json"}
         if self._token is not None:
             headers["authorization"] = f"Bearer {self._token}"
+        if self._marks is not None:
+            headers[CONFIG_HEADER] = self._marks
         self._session = aiohttp.ClientSession(
             headers=headers, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False
         )
@@ -122,6 +140,8 @@ class AdminClient:
             async with self._session.request(
                 method, url, data=data, headers=headers, allow_redirects=False, timeout=limit
             ) as answer:
+                if another := answer.headers.get(CONFIG_HEADER):
+                    self._on_another(unquote(another))
                 yield answer
         except TimeoutError:
             seconds = limit.total or limit.sock_read or PATIENCE

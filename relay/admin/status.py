@@ -163,7 +163,7 @@ def _judge_target(target: TargetFacts, facts: Facts, found: Findings) -> None:
             f"{_dead_words(dead.count)} ended dead and {'was' if dead.count == 1 else 'were'} not sent again since"
         )
         advice = (
-            f"see `deliveries list --target {target.name} --status dead`; "
+            f"see `houdini-relay deliveries list --target {target.name} --status dead`; "
             f"`houdini-relay replay --target {target.name}` sends them again"
         )
         fresh = dead.last_ms is not None and facts.now_ms - dead.last_ms < FRESH_DEATH * 1000
@@ -216,7 +216,7 @@ def _judge_sending(target: TargetFacts, waiting: Backlog, facts: Facts, found: F
     elif age is not None and age > LAGGING:
         advice = (
             f"if its answers are slow, raise its concurrency; if some orders fail again and again, "
-            f"`deliveries list --target {target.name} --status pending` shows their last answers"
+            f"`houdini-relay deliveries list --target {target.name} --status pending` shows their last answers"
         )
         found.problem(subject, f"lagging, {queue}, the oldest for {age / 60:.0f} min", advice)
 

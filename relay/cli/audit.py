@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,12 @@ _PATIENCE: Final = LONG_DEADLINES[AUDIT_PATH] + 10
 _BEGINS: Final = (
     "Reading what the upstream shows. What differs and may only be on its way is looked at again after a minute ..."
 )
+_REPAIRS_LEFT: Final = "what is left could not be repaired now; try again, and see the log"
+_WAITS: Final = "what waits is attempted by schedule; `houdini-relay status` says what holds it up"
+MOST_NAMED: Final = 100
+"""Differences that are named one by one on a screen."""
+FEW: Final = 5
+"""What waits for one target is named one by one up to so many."""
 _SENTENCES: Final = {
     "unknown_order": "{upstream} upstream, but the relay does not know it",
     "status_differs": "{upstream} upstream, but the relay has it as {known}: {detail}",
@@ -58,19 +64,25 @@ def audit(ctx: click.Context, config_path: Path, since: str, target: str | None,
             raise
         # Exit code 1 would say that there are differences.
         raise DaemonUnavailable(str(refused)) from None
-    click.echo(json.dumps(report, indent=2) if as_json else "\n".join(_lines(report, since)))
+    click.echo(json.dumps(report, indent=2) if as_json else "\n".join(_lines(report, since, target)))
     left = [one for one in report["differences"] if not one["repaired"]]
     ctx.exit(1 if left or report["truncated"] else 0)
 
 
-def _lines(report: dict[str, Any], since: str) -> Iterator[str]:
+def _lines(report: dict[str, Any], since: str, target: str | None) -> Iterator[str]:
     differences = report["differences"]
+    waiting = [one for one in differences if _waits(one)]
+    named = [one for one in differences if not _waits(one)]
+    named.sort(key=lambda one: (one["order"], one["target"] or ""))
     order = None
-    for one in sorted(differences, key=lambda one: (one["order"], one["target"] or "")):
+    for one in named[:MOST_NAMED]:
         if one["order"] != order:
             order = one["order"]
             yield wrapped("", f"order {order}", indent=2)
         yield wrapped("  - ", _sentence(one), indent=4)
+    if len(named) > MOST_NAMED:
+        yield f"... and {len(named) - MOST_NAMED} more; --json names all of them"
+    yield from _what_waits(waiting)
     if differences:
         yield ""
     repaired = sum(one["repaired"] for one in differences)
@@ -84,19 +96,29 @@ def _lines(report: dict[str, Any], since: str) -> Iterator[str]:
         yield f"{report['settling']} more moved while they were looked at: on their way, no difference."
     if report["truncated"]:
         yield "There may be more: it stopped looking here."
-    if len(differences) > repaired:
-        yield _advice(differences, repaired)
+    if any(not one["repaired"] for one in named):
+        again = f"--since {since}" + ("" if target is None else f" --target {target}")
+        repair = f"`houdini-relay audit --repair {again}` delivers what is missing"
+        yield wrapped("-> ", _REPAIRS_LEFT if repaired else repair)
+    if waiting:
+        yield wrapped("-> ", _WAITS)
+
+
+def _waits(one: dict[str, Any]) -> bool:
+    return one["kind"] == "pending" and not one["repaired"]
+
+
+def _what_waits(waiting: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """A line a target: while one is down, nearly everything is on its way to it."""
+    for target in sorted({one["target"] for one in waiting}):
+        mine = [one for one in waiting if one["target"] == target]
+        if len(mine) <= FEW:
+            yield from (wrapped("  - ", f"order {one['order']}: {_sentence(one)}", indent=4) for one in mine)
+        else:
+            orders = counted(len({one["order"] for one in mine}), "order")
+            yield wrapped("  - ", f"target {target} has not acknowledged {len(mine)} events of {orders} yet", indent=4)
 
 
 def _sentence(one: dict[str, Any]) -> str:
     sentence = _SENTENCES.get(one["kind"], "{kind}: {detail}").format(**one)
     return f"{sentence} (repaired)" if one["repaired"] else sentence
-
-
-def _advice(differences: list[dict[str, Any]], repaired: int) -> str:
-    waiting = all(one["kind"] == "pending" or one["repaired"] for one in differences)
-    if waiting:
-        return wrapped("-> ", "what waits is attempted by schedule; `houdini-relay status` says what holds it up")
-    if repaired:
-        return wrapped("-> ", "what is left could not be repaired now; try again, and see the log")
-    return wrapped("-> ", "`houdini-relay audit --repair` delivers what is missing")

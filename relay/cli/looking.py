@@ -16,7 +16,7 @@ from relay.admin.paging import MOST
 from relay.admin.views import Views
 from relay.board import Board, TargetBoard
 from relay.cli.completion import complete_target
-from relay.cli.options import load_settings
+from relay.cli.options import admin_client, load_settings
 from relay.clock import SystemClock
 from relay.config import Settings
 from relay.errors import DaemonRefused, DaemonUnavailable, NobodyAnswers, StoreError
@@ -107,7 +107,7 @@ def look_into_store(config_path: Path) -> Document:
 def _look(config_path: Path, question: Callable[[Ask], Awaitable[Document]]) -> Document:
     settings = load_settings(config_path, require_secrets=False)
     try:
-        return asyncio.run(_over_api(AdminClient(settings.admin), question))
+        return asyncio.run(_over_api(admin_client(settings, config_path), question))
     except NobodyAnswers as nobody:
         try:
             return _out_of_store(settings, lambda _store, ask: question(ask))

@@ -11,6 +11,7 @@ import click
 
 from relay import log
 from relay.admin.client import AdminClient
+from relay.cli.words import printable, wrapped
 from relay.config import Settings, load
 from relay.config.secrets import secret_values
 
@@ -58,6 +59,23 @@ def load_settings(path: Path, *, require_secrets: bool) -> Settings:
     return settings
 
 
+def admin_client(settings: Settings, config_path: Path) -> AdminClient:
+    """What asks the relay that runs by this file; says on standard error if the one that answers runs by another.
+
+    Raises:
+        DaemonUnavailable: the configuration names no address to ask, or its token cannot be read.
+    """
+    told: set[str] = set()
+
+    def tell(path: str) -> None:
+        if path not in told:
+            told.add(path)
+            text = f"the relay that answers runs by another configuration, {printable(path)}, not by {config_path}"
+            click.echo(wrapped("", text, indent=0), err=True)
+
+    return AdminClient(settings.admin, config_path, tell)
+
+
 def ask_daemon(config_path: Path, ask: Callable[[AdminClient], Awaitable[Any]]) -> Any:
     """Put a question to the running relay that this configuration describes; returns its answer.
 
@@ -66,7 +84,7 @@ def ask_daemon(config_path: Path, ask: Callable[[AdminClient], Awaitable[Any]]) 
         DaemonUnavailable: the relay does not run or cannot be asked.
         DaemonRefused: it answered with an error.
     """
-    client = AdminClient(load_settings(config_path, require_secrets=False).admin)
+    client = admin_client(load_settings(config_path, require_secrets=False), config_path)
 
     async def run() -> Any:
         async with client:

@@ -32,12 +32,12 @@ def run(config_path: Path) -> None:
     load = partial(load_settings, config_path, require_secrets=True)
     settings = load()
     log.configure(settings.log.level, settings.log.format)
-    end_now(asyncio.run(_run(settings, load)))
+    end_now(asyncio.run(_run(settings, load, config_path.absolute())))
 
 
-async def _run(settings: Settings, load: Callable[[], Settings]) -> int:
+async def _run(settings: Settings, load: Callable[[], Settings], config_path: Path) -> int:
     try:
-        return await Daemon(settings, __version__, load=load).run()
+        return await Daemon(settings, __version__, load=load, config_path=config_path).run()
     except Exception:
         structlog.get_logger().exception(Log.CRASHED)
         return Exit.CRASHED

@@ -9,7 +9,7 @@ from typing import Final, cast
 import click
 
 from relay.admin.client import AdminClient
-from relay.cli.options import config_option, json_option, load_settings
+from relay.cli.options import admin_client, config_option, json_option, load_settings
 from relay.cli.words import printable
 from relay.clock import SystemClock
 from relay.config import Settings
@@ -168,7 +168,7 @@ def backup(file: Path, config_path: Path, as_json: bool) -> None:
     try:
         backup_file(file_of(settings.store.url), file)
     except StoreLocked:
-        backup_running(settings, file)
+        backup_running(settings, config_path, file)
     size = file.stat().st_size if file.exists() else None  # the relay may live where this command cannot look
     if as_json:
         click.echo(json.dumps({"file": str(file), "bytes": size}))
@@ -206,7 +206,7 @@ def copy(url: str, config_path: Path, as_json: bool) -> None:
     click.echo("every row is as it was; set `store.url`, and start nothing on the old file again")
 
 
-def backup_running(settings: Settings, path: Path) -> None:
+def backup_running(settings: Settings, config_path: Path, path: Path) -> None:
     """Have the relay that holds the store write the copy; `path` is absolute and as that relay sees it.
 
     Raises:
@@ -218,4 +218,4 @@ def backup_running(settings: Settings, path: Path) -> None:
         async with client:
             await client.post("/api/v1/store/backup", {"path": str(path)}, patience=BACKUP_PATIENCE)
 
-    asyncio.run(ask(AdminClient(settings.admin)))
+    asyncio.run(ask(admin_client(settings, config_path)))

@@ -13,7 +13,7 @@ from relay.admin.server_sent import Told
 from relay.admin.status import counted
 from relay.admin.stream import STREAM_PATH
 from relay.cli.completion import complete_target
-from relay.cli.options import config_option, load_settings
+from relay.cli.options import admin_client, config_option, load_settings
 from relay.cli.words import day_and_time, printable
 from relay.errors import BrokenOff, NobodyAnswers
 from relay.live import MISSED
@@ -39,7 +39,7 @@ def tail(config_path: Path, target: str | None, as_json: bool) -> None:
     settings = load_settings(config_path, require_secrets=False)
     asked = {"kinds": "attempt"} | ({} if target is None else {"target": target})
     try:
-        asyncio.run(follow(AdminClient(settings.admin), f"{STREAM_PATH}?{urlencode(asked)}", as_json=as_json))
+        asyncio.run(follow(admin_client(settings, config_path), f"{STREAM_PATH}?{urlencode(asked)}", as_json=as_json))
     except KeyboardInterrupt:
         click.echo("", err=True)
 
@@ -89,10 +89,10 @@ def line_of(attempt: dict[str, Any]) -> str:
     """An attempt as one line of eighty columns, longer only where a name is."""
     outcome = "dead" if attempt["status"] == "dead" else str(attempt["outcome"])
     answer = attempt["status_code"] or attempt["kind"] or "-"
-    cells = [f"{printable(attempt[name]):<{width}}" for name, width in (("target", 8), ("type", 17), ("order", 20))]
+    cells = [f"{printable(attempt[name]):<{width}}" for name, width in (("target", 7), ("type", 18), ("order", 22))]
     styled = click.style(f"{printable(outcome):<7}", fg=_STYLES.get(outcome, "red"))
-    took = f"{attempt['duration_ms'] / 1000:.2f} s"
-    return " ".join([day_and_time(attempt["at"])[-8:], styled, *cells, f"{printable(answer):<7}", f"{took:>6}"])
+    took = f"{attempt['duration_ms'] / 1000:.2f}s"
+    return " ".join([day_and_time(attempt["at"])[-8:], styled, *cells, f"{printable(answer):<6}", f"{took:>6}"])
 
 
 def _note(sentence: str) -> None:

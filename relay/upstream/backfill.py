@@ -243,7 +243,7 @@ class Backfill:
         first = self._marking.first_sweep
         if await self._store.meta_get(BASELINE_DONE) is None:
             await self._store.meta_set(BASELINE_DONE, "1")
-        await self._gaps.swept(began, f"{'first ' if first else ''}sweep of epoch {self._board.epoch}")
+        await self._gaps.swept(began, f"{'first ' if first else ''}sweep of connection {self._board.epoch}")
         if self.followed.orders == "all":
             await self._unseen.refill(shown, everyone=first and self._long_gap)
         self._retry_at, self._retry_pause, self._problem = None, RETRY_FIRST, None

@@ -10,6 +10,7 @@ from admin_kit import TOKEN, served
 
 from relay.admin import client as client_module
 from relay.admin.client import AdminClient
+from relay.admin.server_sent import Told
 from relay.config import AdminSettings
 from relay.errors import DaemonRefused, DaemonUnavailable, SecretUnreadable
 from relay.secret import Secret
@@ -70,6 +71,50 @@ async def test_a_refusal_keeps_its_code(tmp_path: Path):
         with pytest.raises(DaemonRefused, match="there is nothing at this path") as caught:
             await client.get("/api/v1/nothing")
         assert (caught.value.status, caught.value.code) == (404, "not_found")
+
+
+async def test_one_relay_is_not_steered_by_another_ones_file(tmp_path: Path):
+    """Both may name the same port; what only reads is answered, and whoever asks is told whose it is."""
+    mine, other, told = tmp_path / "mine.yaml", tmp_path / "ö other.yaml", list[str]()
+    mine.write_text("a")
+    other.write_text("b")
+    async with served(tmp_path) as room:
+        room.board.config.path = str(other)
+        async with await asyncio.to_thread(AdminClient, room.reachable, mine, told.append) as client:
+            assert (await client.get("/api/v1/status"))["fine"] is True
+            assert [one async for one in first_of(client.listen("/api/v1/stream"))]
+            assert told == [str(other)] * 2
+            with pytest.raises(DaemonRefused, match=r"nothing was done: this relay runs by .*other\.yaml") as caught:
+                await client.post("/api/v1/targets/alpha/pause", {})
+            assert (caught.value.status, caught.value.code) == (409, "another_configuration")
+            assert not (await room.bench.standing("alpha")).stopped
+
+
+async def first_of(stream: AsyncIterator[Told]) -> AsyncIterator[Told]:
+    async for one in stream:
+        yield one
+        return
+
+
+@pytest.mark.parametrize("case", ["the same", "a copy", "edited since", "gone since", "no file"])
+async def test_the_same_file_or_a_copy_of_it_is_good(tmp_path: Path, case: str):
+    """An operator may be on another machine, and a reload may be due."""
+    told: list[str] = []
+    ours, theirs = tmp_path / "ours.yaml", tmp_path / "theirs.yaml"
+    ours.write_text("a")
+    theirs.write_text("a")
+    async with served(tmp_path) as room:
+        room.board.config.path = "" if case == "no file" else str(ours)
+        file = theirs if case in ("a copy", "no file") else ours
+        client = await asyncio.to_thread(AdminClient, room.reachable, file, told.append)
+        if case == "edited since":
+            ours.write_text("b")
+        if case == "gone since":
+            ours.unlink()
+        async with client:
+            assert (await client.post("/api/v1/targets/alpha/pause", {}))["paused"]
+            await client.get("/api/v1/status")
+    assert told == []
 
 
 async def test_nobody_there():

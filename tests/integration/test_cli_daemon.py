@@ -178,7 +178,7 @@ async def test_audit_names_every_difference_and_repairs_it(terminal: Terminal):
     assert code == 1
     assert "target beta never acknowledged FINISHED: event 1 (order.finished) ended dead: exhausted" in flat
     assert "1 order made in the last 2d compared: 1 difference." in flat
-    assert "`houdini-relay audit --repair` delivers what is missing" in flat
+    assert "`houdini-relay audit --repair --since 2d --target beta` delivers what is missing" in flat
     code, out, _ = await terminal.type("audit", "--since", "48h", "--repair")
     assert (code, "2 differences, 2 repaired" in out) == (0, True)
     for name in ("alpha", "beta"):
@@ -186,6 +186,23 @@ async def test_audit_names_every_difference_and_repairs_it(terminal: Terminal):
             *map(delivered, await terminal.room.bench.claim(name, now_ms=terminal.room.clock.wall_ms()))
         )
     assert (await terminal.type("audit", "--since", "48h"))[0] == 0
+
+
+async def test_an_audit_while_a_target_is_down_is_short(terminal: Terminal):
+    """What waits is a line for each target, and what to do about the rest is still said."""
+    room = terminal.room
+    for number in range(30):
+        room.source.show(f"o{number}", 4, room.clock.wall_ms() - 3_600_000)
+        await room.bench.add(event(f"o{number}", 4))
+    await room.bench.settle(*map(delivered, await room.bench.claim("beta")))
+    (head, *_) = await room.bench.claim("alpha")
+    await room.bench.settle(dead(head))
+    code, out, _ = await terminal.type("audit", "--since", "2h")
+    flat = " ".join(out.split())
+    assert (code, len(out.splitlines()) < 15) == (1, True)
+    assert "target alpha has not acknowledged 29 events of 29 orders yet" in flat
+    assert "`houdini-relay audit --repair --since 2h` delivers what is missing" in flat
+    assert "what waits is attempted by schedule" in flat
 
 
 async def test_an_audit_that_stopped_early_is_not_clean(terminal: Terminal, monkeypatch: pytest.MonkeyPatch):

@@ -96,7 +96,7 @@ async def test_a_line_an_attempt_until_ctrl_c(tmp_path: Path):
             "attempt", lambda: attempt(outcome="retry", status_code=None, kind="timeout", status="pending")
         )
         assert await tail.line() == click.unstyle(line_of(ATTEMPT))
-        assert " ".join((await tail.line()).split()) == "07:04:50 retry alpha order.finished order-1 timeout 0.01 s"
+        assert " ".join((await tail.line()).split()) == "07:04:50 retry alpha order.finished order-1 timeout 0.01s"
         assert await tail.interrupt() == 0
 
 
@@ -177,11 +177,15 @@ async def test_what_broke_off_at_the_beginning_is_an_error(tmp_path: Path, monke
 @pytest.mark.parametrize(
     ("changes", "shown"),
     [
-        ({}, "07:04:50 ok      alpha    order.finished    order-1              200     0.01 s"),
-        ({"status": "dead", "outcome": "retry", "status_code": 500}, "07:04:50 dead    alpha "),
+        ({}, "07:04:50 ok      alpha   order.finished     order-1                200     0.01s"),
+        (
+            {"type": "order.initializing", "order": "5josT8V9NDyRQNiWbJGHMq", "duration_ms": 15_000.0},
+            "07:04:50 ok      alpha   order.initializing 5josT8V9NDyRQNiWbJGHMq 200    15.00s",
+        ),
+        ({"status": "dead", "outcome": "retry", "status_code": 500}, "07:04:50 dead    alpha   "),
         ({"outcome": "refused", "status_code": 422}, "07:04:50 refused alpha "),
-        ({"target": "x\x1b[2J", "order": "o\n2"}, "x?[2J    order.finished    o?2 "),
-        ({"duration_ms": 15_000.0}, "15.00 s"),
+        ({"target": "x\x1b[2J", "order": "o\n2"}, "x?[2J   order.finished     o?2 "),
+        ({"duration_ms": 15_000.0}, "15.00s"),
     ],
 )
 def test_a_line(changes: dict[str, Any], shown: str):

@@ -225,7 +225,7 @@ async def test_a_life_in_epochs(make_store: Any):
         run = asyncio.create_task(house.supervisor.run())
         house.clock._owner = run
         await until(lambda: house.board.upstream.first_sweep_done)
-        assert (await only_gap(store)).closed_by == "first sweep of epoch 4"
+        assert (await only_gap(store)).closed_by == "first sweep of connection 4"
         run.cancel()
         await asyncio.gather(run, return_exceptions=True)
         gap, _ = await store.gaps(10)
@@ -249,7 +249,7 @@ async def test_a_dropped_subscription_is_a_gap_inside_an_epoch(make_store: Any):
             await house.clock.advance(5)
             await asyncio.sleep(0.01)
         assert (await only_gap(store)).cause == "the upstream ended the subscription"
-        assert (await only_gap(store)).closed_by == "sweep of epoch 1"
+        assert (await only_gap(store)).closed_by == "sweep of connection 1"
         run.cancel()
         await asyncio.gather(run, return_exceptions=True)
 
