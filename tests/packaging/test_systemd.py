@@ -81,8 +81,9 @@ def site(debian_tree: Path, source: Path, tmp_path_factory: pytest.TempPathFacto
         (clone / "secrets").mkdir()
         (clone / "secrets" / "shop").write_text(WEBHOOK_SECRET + "\n", encoding="utf-8")
         for block in documented_steps():
+            # bash, as the page says; what is pasted at the prompt of the block with `read`
             machine.run(
-                "sh", "-ec", f"umask 077; cd /usr/src/houdini-relay; {block}", text=around.upstream["secret"] + "\n"
+                "bash", "-ec", f"umask 077; cd /usr/src/houdini-relay; {block}", text=around.upstream["secret"] + "\n"
             )
         put(machine, "/etc/houdini-relay/us.yaml", made.config(US))
         put(machine, "/etc/houdini-relay/us.houdini-secret", "not-the-secret\n", mode="0600")
@@ -93,7 +94,11 @@ def documented_steps() -> list[str]:
     text = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
     section = text.split("\n## Under systemd\n")[1].split("\n## ")[0]
     found = re.findall(r"^```sh\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
-    assert len(found) == 2, "one block for the plain unit, one for an instance"
+    for unit in ("houdini-relay", "houdini-relay@eu"):
+        (begun,) = (at for at, block in enumerate(found) if f"systemctl enable --now {unit}\n" in block)
+        assert " check -c " in found[begun - 1], "it is checked before it starts"
+    assert [block.count("read -rsp") for block in found if "read" in block.split()] == [1, 1]
+    assert all(len(block.splitlines()) == 1 for block in found if "read" in block.split()), "nothing for read to swallow"
     return found
 
 
