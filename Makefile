@@ -12,6 +12,7 @@ PREFIX ?= /opt/houdini-relay
 DESTDIR ?=
 TOOLS := build/tools
 INSTALLED = $(DESTDIR)$(PREFIX)
+PAGES = $(DESTDIR)/usr/share/doc/houdini-relay
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 # Hundreds of processes are started: without their bytecode each would compile everything anew.
 export PYTHONDONTWRITEBYTECODE :=
@@ -131,7 +132,12 @@ install: package  ## as root: program, units, documentation (below DESTDIR, if g
 	install -d $(DESTDIR)/etc/houdini-relay $(DESTDIR)/usr/local/bin
 	ln -sfn $(PREFIX)/bin/houdini-relay $(DESTDIR)/usr/local/bin/houdini-relay
 	install -D -m 0644 -t $(DESTDIR)/usr/local/lib/systemd/system systemd/*.service
-	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/houdini-relay docs/*.md config.example.yaml
+	install -D -m 0644 -t $(PAGES) docs/*.md docs/*.png config.example.yaml CHANGELOG.md
+	install -D -m 0644 -t $(PAGES)/monitoring docs/monitoring/*
+	find examples \( -name node_modules -o -name __pycache__ \) -prune -o -type f -exec install -D -m 0644 {} $(PAGES)/{} \;
+# There what lies beside docs/ in the source lies below it.
+	sed -i 's|](\.\./|](|g' $(PAGES)/*.md
+	find $(PAGES)/examples -name '*.md' -exec sed -i -E 's#\]\(((\.\./)+)docs/#](\1#g' {} +
 
 clean:
 	rm -rf $(VENV) dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

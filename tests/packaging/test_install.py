@@ -48,7 +48,12 @@ def test_a_staged_install_does_not_know_where_it_was_staged(source: Path, tmp_pa
         "usr/local/lib/systemd/system/houdini-relay.service",
         "usr/local/lib/systemd/system/houdini-relay@.service",
         "usr/share/doc/houdini-relay/operations.md",
+        "usr/share/doc/houdini-relay/monitoring/alerts.yml",
+        "usr/share/doc/houdini-relay/examples/deploy/compose.yaml",
     } <= found
+    pages = list((stage / "usr/share/doc/houdini-relay").rglob("*.md"))
+    assert len(pages) > 20
+    assert [dead for page in pages for dead in dead_links(page, stage)] == []
     assert os.readlink(stage / "usr/local/bin/houdini-relay") == "/opt/houdini-relay/bin/houdini-relay"
     assert (stage / "opt/houdini-relay/bin/houdini-relay").read_text().startswith("#!/opt/houdini-relay/bin/python")
     files = [path for path in stage.rglob("*") if path.is_file() and not path.is_symlink()]
@@ -56,6 +61,13 @@ def test_a_staged_install_does_not_know_where_it_was_staged(source: Path, tmp_pa
     assert [path for path in files if not path.stat().st_mode & 0o004] == []
     assert [path for path in stage.rglob("*") if path.is_dir() and path.stat().st_mode & 0o005 != 0o005] == []
     assert list((stage / "opt").rglob("relay/__pycache__/daemon.*.pyc"))
+
+
+def dead_links(page: Path, stage: Path) -> list[str]:
+    """What a page refers to by a path that is not there, or is outside of what was staged."""
+    links = re.findall(r"\]\((?!https?:)([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    goals = {link: (page.parent / link).resolve() for link in links}
+    return [f"{page.name}: {link}" for link, goal in goals.items() if not (goal.exists() and stage in goal.parents)]
 
 
 def run(*command: str, umask: int = 0o022) -> str:
