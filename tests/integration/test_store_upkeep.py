@@ -404,7 +404,7 @@ async def test_store_backup_asks_the_running_relay(
 ):
     await bench.restart()
     asked: list[Path] = []
-    monkeypatch.setattr(COMMANDS, "backup_running", lambda _settings, file: asked.append(file))
+    monkeypatch.setattr(COMMANDS, "backup_running", lambda _settings, _config, file: asked.append(file))
     (tmp_path / "copy.db").write_text("written by the relay")
     monkeypatch.chdir(tmp_path)
     assert (await invoke(config, "backup", "copy.db"))[0] == 0
