@@ -174,6 +174,10 @@ _CHECKS = r"""
   if (document.querySelectorAll("h1").length !== 1) found.push("not one h1");
   if (document.querySelectorAll("main").length !== 1) found.push("not one main");
   if (document.documentElement.lang !== "en") found.push("no language");
+  for (const button of document.querySelectorAll(".button")) {
+    const lines = button.clientHeight / parseFloat(getComputedStyle(button).lineHeight);
+    if (button.clientHeight && lines > 2) found.push(`a button breaks its word: ${button.innerText}`);
+  }
   if (document.documentElement.scrollWidth > innerWidth) {
     const wide = [...document.querySelectorAll("main *, header *")].filter(
       (node) => node.getBoundingClientRect().right > innerWidth + 1 && !node.closest(".scroll, pre, .unseen"));
