@@ -19,8 +19,8 @@ _PATIENCE: Final = LONG_DEADLINES[AUDIT_PATH] + 10
 _BEGINS: Final = (
     "Reading what the upstream shows. What differs and may only be on its way is looked at again after a minute ..."
 )
-_REPAIRS_LEFT: Final = "what is left could not be repaired now; try again, and see the log"
-_WAITS: Final = "what waits is attempted by schedule; `houdini-relay status` says what holds it up"
+_LEFT_ADVICE: Final = "what is left could not be repaired now; try again, and see the log"
+_WAITING_ADVICE: Final = "what waits is attempted by schedule; `houdini-relay status` says what holds it up"
 MOST_NAMED: Final = 100
 """Differences that are named one by one on a screen."""
 FEW: Final = 5
@@ -99,9 +99,9 @@ def _lines(report: dict[str, Any], since: str, target: str | None) -> Iterator[s
     if any(not one["repaired"] for one in named):
         again = f"--since {since}" + ("" if target is None else f" --target {target}")
         repair = f"`houdini-relay audit --repair {again}` delivers what is missing"
-        yield wrapped("-> ", _REPAIRS_LEFT if repaired else repair)
+        yield wrapped("-> ", _LEFT_ADVICE if repaired else repair)
     if waiting:
-        yield wrapped("-> ", _WAITS)
+        yield wrapped("-> ", _WAITING_ADVICE)
 
 
 def _waits(one: dict[str, Any]) -> bool:

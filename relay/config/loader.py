@@ -29,7 +29,7 @@ def load(path: str | os.PathLike[str], *, environ: Mapping[str, str], require_se
         InvalidConfig: it cannot be used; every problem is in the report.
     """
     file = os.fspath(path)
-    raw = _read(Path(path))
+    raw = read_file(Path(path))
     if isinstance(raw, str):
         raise InvalidConfig([Problem(file, 0, 0, "", raw)])
     return parse(raw, file, environ=environ, require_secrets=require_secrets)
@@ -54,7 +54,8 @@ def parse(raw: bytes, file: str, *, environ: Mapping[str, str], require_secrets:
     return settings
 
 
-def _read(path: Path) -> bytes | str:
+def read_file(path: Path) -> bytes | str:
+    """A file's content, as far as one byte beyond `MAX_BYTES`; a sentence where it cannot be had."""
     try:
         # Without O_NONBLOCK opening a named pipe would wait for ever.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:

@@ -207,7 +207,7 @@ def _after_vain_probe(standing: Standing, attempt: Attempt, policy: BreakerPolic
 
 
 def _asked_since(standing: Standing, probe: Attempt, now_ms: int) -> bool:
-    """Whether a person has asked for a probe since this one began: what it found may have been mended since."""
+    """Whether another one has been asked for since this probe began: what it met may have been mended since."""
     return standing.probe_due_ms is not None and probe.at_ms < standing.probe_due_ms <= now_ms
 
 

@@ -1,6 +1,7 @@
 """The command line's client: a sentence for everything that can go wrong on the way."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -88,6 +89,22 @@ async def test_one_relay_is_not_steered_by_another_ones_file(tmp_path: Path):
                 await client.post("/api/v1/targets/alpha/pause", {})
             assert (caught.value.status, caught.value.code) == (409, "another_configuration")
             assert not (await room.bench.standing("alpha")).stopped
+
+
+@pytest.mark.parametrize("what", ["a pipe", "a file without end", "a loop of links"])
+async def test_whatever_lies_in_the_place_of_the_file_keeps_nobody_waiting(tmp_path: Path, what: str):
+    ours = tmp_path / "ours.yaml"
+    match what:
+        case "a pipe":
+            os.mkfifo(ours)
+        case "a file without end":
+            ours.symlink_to("/dev/zero")
+        case _:
+            ours.symlink_to(ours)
+    async with served(tmp_path) as room, asyncio.timeout(10):
+        room.board.config.path = str(ours)
+        async with await asyncio.to_thread(AdminClient, room.reachable, ours) as client:
+            assert (await client.post("/api/v1/targets/alpha/pause", {}))["paused"]
 
 
 async def first_of(stream: AsyncIterator[Told]) -> AsyncIterator[Told]:

@@ -205,6 +205,18 @@ async def test_an_audit_while_a_target_is_down_is_short(terminal: Terminal):
     assert "what waits is attempted by schedule" in flat
 
 
+async def test_an_audit_names_so_many_and_counts_the_rest(terminal: Terminal, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("relay.cli.audit.MOST_NAMED", 2)
+    room = terminal.room
+    for number in range(3):
+        room.source.show(f"o{number}", 4, room.clock.wall_ms() - 3_600_000)
+        await room.bench.add(event(f"o{number}", 4), targets=["alpha"])
+    await room.bench.settle(*map(dead, await room.bench.claim("alpha")))
+    _, out, _ = await terminal.type("audit", "--target", "alpha")
+    assert (out.count("never acknowledged"), "... and 1 more; --json names all of them" in out) == (2, True)
+    assert "3 differences." in " ".join(out.split())
+
+
 async def test_an_audit_that_stopped_early_is_not_clean(terminal: Terminal, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(audit_module, "MOST_DIFFERENCES", 1)
     await a_difference(terminal.room)

@@ -1,6 +1,8 @@
 """The scheduler at work over a real store, in real time; the wire is a scripted client."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -108,18 +110,45 @@ async def test_a_parked_target_is_sent_to_again_once_a_person_resumes_it(path: P
         assert [one.steps_used for one in room.client.sent] == [0, 0, 0, 0]
 
 
-async def test_resume_probes_an_open_breaker_at_once(path: Path):
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[Room]:
+    """A target whose breaker is open, and which is probed only if somebody asks."""
     settings = target(breaker={"failures": 2, "probe": {"initial": "1h", "max": "1h"}}, retry={"schedule": ["1h"]})
     async with Room(path, settings) as room:
         room.client.script = lambda _delivery: 500
         await room.add(event("o1"), event("o2"))
 
-        async def opened() -> bool:
+        async def is_open() -> bool:
             return (await room.standing()).breaker is Breaker.OPEN
 
-        await until(opened)
+        await until(is_open)
+        yield room
+
+
+async def test_resume_probes_an_open_breaker_at_once(path: Path):
+    async with opened(path) as room:
         room.client.script = lambda _delivery: 200
         assert await room.scheduler.resume("alpha") is Resume.BREAKER_OPEN
+        await room.until_empty()
+
+
+async def test_a_probe_that_began_before_a_resume_does_not_put_the_next_one_off(path: Path):
+    async with opened(path) as room:
+        on_its_way, hangs = asyncio.Event(), asyncio.Event()
+
+        async def slow(_delivery: Delivery) -> Attempt:
+            began_ms = SystemClock().wall_ms()
+            on_its_way.set()
+            await hangs.wait()
+            return answer(500, began_ms)
+
+        room.client.script = slow
+        assert await room.scheduler.resume("alpha") is Resume.BREAKER_OPEN
+        await on_its_way.wait()
+        await asyncio.sleep(0.005)  # by the clock that they are judged by
+        room.client.script = lambda _delivery: 200  # mended
+        assert await room.scheduler.resume("alpha") is Resume.BREAKER_OPEN
+        hangs.set()
         await room.until_empty()
 
 

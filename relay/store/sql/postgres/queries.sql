@@ -117,12 +117,12 @@ WHERE o.houdini_id = ANY(:ids::text[]);
 INSERT INTO orders AS o(houdini_id, status, ranked_status, fields, created, terminal, silent, sequence, status_counts,
                         last_event_id, frame, learned_ms, believed_ms, terminal_ms)
 SELECT r.houdini_id, r.status, r.ranked_status, r.fields, r.created, r.terminal, r.silent, r.sequence, r.status_counts,
-       r.last_event_id, r.frame, r.now, r.now, CASE WHEN r.terminal = 1 THEN r.now END
+       r.last_event_id, r.frame, r.now, r.now, r.terminal_ms
 FROM unnest(:houdini_id::text[], :status::bigint[], :ranked_status::bigint[], :fields::text[], :created::text[],
             :terminal::smallint[], :silent::smallint[], :sequence::bigint[], :status_counts::text[],
-            :last_event_id::bigint[], :frame::bytea[], :now::bigint[])
+            :last_event_id::bigint[], :frame::bytea[], :now::bigint[], :terminal_ms::bigint[])
   AS r(houdini_id, status, ranked_status, fields, created, terminal, silent, sequence, status_counts,
-       last_event_id, frame, now)
+       last_event_id, frame, now, terminal_ms)
 ORDER BY r.houdini_id COLLATE "C"
 ON CONFLICT(houdini_id) DO UPDATE SET
   status = excluded.status, ranked_status = excluded.ranked_status, fields = excluded.fields,
